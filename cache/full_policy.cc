@@ -1,0 +1,55 @@
+// `full`: exact attention over every token, straight from the pool.
+#include "absl/status/status.h"
+#include "cache/kv_policy.h"
+#include "fmt/format.h"
+
+namespace sentencekv {
+namespace {
+
+class FullPolicy final : public KvPolicy {
+ public:
+  std::string_view name() const override { return "full"; }
+
+  absl::Status Validate(const KvOptions& options) const override {
+    if (options.token_budget != 0) {
+      return absl::InvalidArgumentError(
+          fmt::format("kv.token_budget: policy full attends to every token and "
+                      "takes no budget, got {}",
+                      options.token_budget));
+    }
+    if (options.semantic_factor != 0) {
+      return absl::InvalidArgumentError(
+          fmt::format("kv.semantic_factor: policy full takes none, got {}",
+                      options.semantic_factor));
+    }
+    return absl::OkStatus();
+  }
+
+  std::unique_ptr<PolicyState> NewState(const KvOptions&) const override {
+    return nullptr;
+  }
+  void OnAppend(std::span<const StepSequence>) override {}
+
+  absl::Status Attend(Backend& backend, const PagePool& pool,
+                      const AttendInput& input) override {
+    AttentionParams params;
+    params.qkv = input.qkv;
+    params.out = input.out;
+    params.kv = pool.layer(input.layer);
+    params.sequences = input.kv_sequences.data();
+    params.num_sequences = static_cast<int64_t>(input.kv_sequences.size());
+    params.num_heads = input.num_heads;
+    params.scale = input.scale;
+    return backend.Attention(params);
+  }
+
+  void OnRelease(CachedSequence&) override {}
+};
+
+}  // namespace
+
+std::unique_ptr<KvPolicy> MakeFullPolicy() {
+  return std::make_unique<FullPolicy>();
+}
+
+}  // namespace sentencekv

@@ -1,0 +1,91 @@
+// The cache-policy seam: which of a sequence's tokens a query attends to.
+//
+// A policy is one file. It sees a step in this order, from the engine thread:
+//   OnAppend        tokens are about to be computed (segmentation looks at
+//   them) Attend          once per layer: K and V of the step's tokens are
+//   written,
+//                   q is turned; the policy selects and runs attention
+//   OnRelease       the sequence is gone
+// `full` attends to everything. A selecting policy keeps its state per
+// sequence in a PolicyState of its own, created by NewState.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cache/page_pool.h"
+#include "kernels/backend.h"
+
+namespace sentencekv {
+
+// Per-request settings; unset numbers mean the policy's default.
+struct KvOptions {
+  std::string policy;  // "" means the server's default
+  int64_t token_budget =
+      0;  // tau: tokens one decode step may attend to; 0 default
+  double semantic_factor = 0;  // r of sentence-paper; 0 default
+};
+
+// What a policy keeps for one sequence.
+class PolicyState {
+ public:
+  virtual ~PolicyState() = default;
+};
+
+// One sequence as the cache sees it: its page table and its policy's state.
+struct CachedSequence {
+  std::vector<int32_t> pages;  // position p lies in pages[p / kPageTokens]
+  int64_t num_tokens =
+      0;  // positions whose K and V are written, after the last step
+  std::unique_ptr<PolicyState> policy_state;  // null when the policy keeps none
+};
+
+// One sequence's share of a step.
+struct StepSequence {
+  CachedSequence* sequence = nullptr;
+  std::span<const int32_t> tokens;  // at positions sequence->num_tokens ...
+  int64_t row_begin = 0;            // first row in the step's tensors
+};
+
+// What Attend works on.
+struct AttendInput {
+  int64_t layer = 0;
+  const float* qkv = nullptr;  // [T, (H + 2 G) D], device, q turned
+  float* out = nullptr;        // [T, H D], device
+  int64_t num_heads = 0;       // H
+  float scale = 0;
+  std::span<const StepSequence> sequences;  // all of this policy
+  std::span<const KvSequence>
+      kv_sequences;  // the same, as the backend wants them
+};
+
+class KvPolicy {
+ public:
+  virtual ~KvPolicy() = default;
+
+  virtual std::string_view name() const = 0;
+  // kInvalidArgument with field and value for options out of range.
+  virtual absl::Status Validate(const KvOptions& options) const = 0;
+  virtual std::unique_ptr<PolicyState> NewState(
+      const KvOptions& options) const = 0;
+  virtual void OnAppend(std::span<const StepSequence> sequences) = 0;
+  virtual absl::Status Attend(Backend& backend, const PagePool& pool,
+                              const AttendInput& input) = 0;
+  virtual void OnRelease(CachedSequence& sequence) = 0;
+};
+
+// Exact attention over every token.
+std::unique_ptr<KvPolicy> MakeFullPolicy();
+
+// The policy named `name`; kInvalidArgument lists the names there are.
+absl::StatusOr<std::unique_ptr<KvPolicy>> MakeKvPolicy(std::string_view name);
+// Names that MakeKvPolicy takes.
+std::span<const std::string_view> KvPolicyNames();
+
+}  // namespace sentencekv

@@ -1,0 +1,67 @@
+// Pages of K and V in host memory, with reference counts.
+//
+// One allocation, made at start; the layout is kernels/kv_layout.h's. Page
+// ids are the same in every layer. Owned and used by the engine thread; the
+// counts may be read by any thread (stats()).
+//
+// Invariants:
+//  1. free + referenced = total, after every call.
+//  2. A page is in the free list exactly when its reference count is 0.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/backend.h"
+#include "kernels/kv_layout.h"
+
+namespace sentencekv {
+
+struct PagePoolStats {
+  int64_t total = 0;
+  int64_t free = 0;
+  int64_t used = 0;
+};
+
+class PagePool {
+ public:
+  // Allocates layout.total_bytes() from `backend`, which must outlive the pool.
+  // kResourceExhausted with the size when that fails.
+  static absl::StatusOr<std::unique_ptr<PagePool>> Create(
+      Backend& backend, const KvLayout& layout);
+
+  // Takes `count` pages, each with one reference, and appends them to `pages`.
+  // All or nothing: kResourceExhausted with both counts when too few are free.
+  absl::Status Take(int64_t count, std::vector<int32_t>* pages);
+  // Adds a reference to a page that has one.
+  void Share(int32_t page);
+  // Gives up one reference to each page.
+  void Release(std::span<const int32_t> pages);
+
+  int32_t references(int32_t page) const { return references_[page]; }
+  KvLayerView layer(int64_t layer) const;
+  const KvLayout& layout() const { return layout_; }
+  PagePoolStats stats() const;
+
+  // Aborts when an invariant is broken. O(pages).
+  void CheckInvariantsForTest() const;
+
+ private:
+  PagePool(const KvLayout& layout, Buffer memory);
+
+  KvLayout layout_;
+  Buffer memory_;
+  std::vector<int32_t> references_;  // [num_pages]
+  std::vector<int32_t> free_;        // stack of page ids
+};
+
+// Pages that hold `num_tokens` tokens.
+constexpr int64_t PagesFor(int64_t num_tokens) {
+  return (num_tokens + kPageTokens - 1) / kPageTokens;
+}
+
+}  // namespace sentencekv

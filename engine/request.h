@@ -1,0 +1,118 @@
+// A generation request as the engine takes it, and what it answers.
+// Bounds are checked by the server's validation table before this is made.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "cache/kv_policy.h"
+
+namespace sentencekv {
+
+// How the next token is chosen from float logits, in this order: penalties and
+// bias, temperature, top-k, top-p, min-p, draw.
+struct SamplingParams {
+  float temperature = 1.0f;         // 0: greedy, lowest id on ties
+  int32_t top_k = 0;                // 0: off
+  float top_p = 1.0f;               // 1: off. https://arxiv.org/abs/1904.09751
+  float min_p = 0.0f;               // 0: off. https://arxiv.org/abs/2407.01082
+  float repetition_penalty = 1.0f;  // over prompt and generated tokens.
+                                    // https://arxiv.org/abs/1909.05858
+  float frequency_penalty = 0.0f;   // per occurrence among generated tokens
+  float presence_penalty = 0.0f;    // once per distinct generated token
+  std::vector<std::pair<int32_t, float>>
+      logit_bias;  // token id, added to its logit
+  // Same seed, same prompt, same text, whatever else runs. Unset: drawn per
+  // request.
+  std::optional<uint64_t> seed;
+};
+
+struct StopParams {
+  int32_t max_tokens = 0;  // generated tokens; 0: what the context leaves
+  int32_t min_tokens = 0;  // no stop token or string before this many
+  std::vector<std::string> stop_strings;
+  std::vector<int32_t> stop_token_ids;  // beside the tokenizer's own
+  bool ignore_eos =
+      false;  // the tokenizer's stop ids do not stop (nor are they forbidden)
+  bool include_stop_string = false;  // leave the stop string in the text
+};
+
+struct OutputParams {
+  int32_t num_logprobs =
+      -1;  // -1: none; 0: the chosen token's; n: and the n highest
+  bool prompt_logprobs =
+      false;          // log-probability of each prompt token but the first
+  bool echo = false;  // the prompt's text comes first
+  bool render_special = false;  // control tokens appear in the text
+};
+
+struct GenerateRequest {
+  std::string
+      request_id;  // unique among live requests; "" lets the engine make one
+  std::vector<int32_t> prompt;  // at least one token
+  SamplingParams sampling;
+  StopParams stop;
+  OutputParams output;
+  KvOptions kv;
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct TokenLogprob {
+  int32_t token_id = 0;
+  float logprob = 0;  // natural logarithm, of the model's softmax before
+                      // temperature and filters
+};
+
+struct GeneratedToken {
+  int32_t id = 0;
+  std::optional<float> logprob;
+  std::vector<TokenLogprob> top_logprobs;  // highest first
+};
+
+enum class FinishReason : uint8_t {
+  kStop,       // a stop token or string
+  kLength,     // max_tokens or the context's end
+  kCancelled,  // by the client, or a drain that ran out of time
+  kDeadline,
+  kError,
+};
+
+std::string_view Name(FinishReason reason);
+
+// Counts of one request, final in the last event.
+struct Usage {
+  int64_t prompt_tokens = 0;
+  int64_t cached_tokens = 0;     // prompt tokens whose K and V were reused
+  int64_t generated_tokens = 0;  // with a stop token, if one ended the text
+  int64_t preemptions = 0;
+  absl::Duration queue_time;    // submitted to first scheduled
+  absl::Duration prefill_time;  // first scheduled to first token
+  absl::Duration total_time;    // submitted to finished
+};
+
+struct Finish {
+  FinishReason reason = FinishReason::kStop;
+  absl::Status status;  // not OK for kCancelled, kDeadline, kError
+  std::optional<int32_t> stop_token_id;  // what matched, for kStop
+  std::optional<std::string> stop_string;
+  Usage usage;
+};
+
+// One message of a request's answer. Text and tokens are increments; the text
+// may lag behind the tokens (a code point or a possible stop string is held
+// back), and the last event carries the rest.
+struct StreamEvent {
+  std::string text;
+  std::vector<GeneratedToken> tokens;
+  std::vector<TokenLogprob>
+      prompt_logprobs;           // in the first event, when asked for
+  std::optional<Finish> finish;  // in the last event, exactly once
+};
+
+}  // namespace sentencekv

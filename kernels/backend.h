@@ -1,0 +1,79 @@
+// The compute seam: everything the model does on a device goes through here.
+//
+// Contract, which is also the written specification for a new backend:
+//  1. Operations take effect in issue order. The host may read a result only
+//     after CopyToHost or Synchronize; a backend may run at once (the CPU
+//     does).
+//  2. Device errors surface at CopyToHost or Synchronize, as absl::Status.
+//  3. Arguments are checked once, in the public method: a bad size or a null
+//     pointer is kInvalidArgument and nothing is done. An empty step (zero
+//     rows) is OK and does nothing.
+//  4. Results are bitwise independent of batching: a row gets the same value
+//     alone and among others, in one chunk or several, on one thread or more.
+//  5. One thread uses a backend at a time (the engine thread).
+//
+// Pointers said to be "host memory" in op_params.h are read before the method
+// returns. All others are device pointers, from Allocate.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/buffer.h"
+#include "kernels/op_params.h"
+#include "kernels/weight_matrix.h"
+
+namespace sentencekv {
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // For logs and the model-info metric, e.g. "cpu avx512 2 threads".
+  virtual std::string description() const = 0;
+
+  // Zero-filled device memory, aligned to 64 bytes. kResourceExhausted with
+  // the size when there is none.
+  virtual absl::StatusOr<Buffer> Allocate(size_t size_bytes) = 0;
+  virtual absl::Status CopyToDevice(void* destination, const void* source,
+                                    size_t size_bytes) = 0;
+  virtual absl::Status CopyToHost(void* destination, const void* source,
+                                  size_t size_bytes) = 0;
+  virtual absl::Status Synchronize() = 0;
+
+  // Stacks the rows of `parts` (q|k|v, gate|up) into one packed matrix. All
+  // parts have the same number of columns; when their packed formats differ
+  // the most precise of them is used. kInvalidArgument for mismatched columns
+  // or a column count that is not a whole number of blocks.
+  absl::StatusOr<WeightMatrix> PackWeights(std::span<const MatrixSource> parts);
+
+  absl::Status Embed(const EmbedParams& params);
+  absl::Status RmsNorm(const RmsNormParams& params);
+  absl::Status MatMul(const MatMulParams& params);
+  absl::Status SwiGlu(const SwiGluParams& params);
+  absl::Status GatherRows(const GatherRowsParams& params);
+  absl::Status RopeTable(const RopeTableParams& params);
+  absl::Status RopeStoreKv(const RopeStoreKvParams& params);
+  absl::Status Attention(const AttentionParams& params);
+  absl::Status CopyPages(const CopyPagesParams& params);
+
+ private:
+  // The same operations with checked arguments and at least one row.
+  virtual absl::StatusOr<WeightMatrix> DoPackWeights(
+      std::span<const MatrixSource> parts, WeightFormat format) = 0;
+  virtual absl::Status DoEmbed(const EmbedParams& params) = 0;
+  virtual absl::Status DoRmsNorm(const RmsNormParams& params) = 0;
+  virtual absl::Status DoMatMul(const MatMulParams& params) = 0;
+  virtual absl::Status DoSwiGlu(const SwiGluParams& params) = 0;
+  virtual absl::Status DoGatherRows(const GatherRowsParams& params) = 0;
+  virtual absl::Status DoRopeTable(const RopeTableParams& params) = 0;
+  virtual absl::Status DoRopeStoreKv(const RopeStoreKvParams& params) = 0;
+  virtual absl::Status DoAttention(const AttentionParams& params) = 0;
+  virtual absl::Status DoCopyPages(const CopyPagesParams& params) = 0;
+};
+
+}  // namespace sentencekv

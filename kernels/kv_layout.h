@@ -1,0 +1,48 @@
+// Where a token's K and V lie. The pool is one block of memory:
+//
+//   [L layers][num_pages][G KV heads][K then V][P tokens x D], dtype
+//
+// so that one (page, KV head) is one contiguous run of K and V. Inside a run
+// the backend chooses the order: the CPU keeps K as [D][P] (a score is a
+// vertical sum over D) and V as [P][D].
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace sentencekv {
+
+// Tokens per page (P).
+inline constexpr int64_t kPageTokens = 16;
+
+// Shape of a pool.
+struct KvLayout {
+  int64_t num_layers = 0;  // L
+  int64_t num_pages = 0;
+  int64_t num_kv_heads = 0;  // G
+  int64_t head_dim = 0;      // D
+  DType dtype = DType::kF16;
+
+  // Bytes of one (page, KV head): K then V.
+  int64_t head_bytes() const {
+    return 2 * kPageTokens * head_dim * SizeOf(dtype);
+  }
+  // Bytes of one page in one layer.
+  int64_t page_bytes() const { return num_kv_heads * head_bytes(); }
+  int64_t layer_bytes() const { return num_pages * page_bytes(); }
+  int64_t total_bytes() const { return num_layers * layer_bytes(); }
+};
+
+// One layer of a pool; a borrowed view that never outlives a step.
+struct KvLayerView {
+  std::byte* base = nullptr;  // [num_pages][G][K then V][P x D]
+  KvLayout layout;
+
+  std::byte* head(int64_t page, int64_t kv_head) const {
+    return base + page * layout.page_bytes() + kv_head * layout.head_bytes();
+  }
+};
+
+}  // namespace sentencekv

@@ -1,14 +1,15 @@
 // Pages of K and V in host memory, with reference counts.
 //
 // One allocation, made at start; the layout is kernels/kv_layout.h's. Page
-// ids are the same in every layer. Owned and used by the engine thread; the
-// counts may be read by any thread (stats()).
+// ids are the same in every layer. Owned and used by the engine thread; only
+// stats() may be called from any thread.
 //
 // Invariants:
 //  1. free + referenced = total, after every call.
 //  2. A page is in the free list exactly when its reference count is 0.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -30,7 +31,8 @@ struct PagePoolStats {
 class PagePool {
  public:
   // Allocates layout.total_bytes() from `backend`, which must outlive the pool.
-  // kResourceExhausted with the size when that fails.
+  // kResourceExhausted with the size when that fails, kInvalidArgument with
+  // field and value for a size that is not positive or a total that overflows.
   static absl::StatusOr<std::unique_ptr<PagePool>> Create(
       Backend& backend, const KvLayout& layout);
 
@@ -39,10 +41,12 @@ class PagePool {
   absl::Status Take(int64_t count, std::vector<int32_t>* pages);
   // Adds a reference to a page that has one.
   void Share(int32_t page);
-  // Gives up one reference to each page.
+  // Gives up one reference to each page; a page without references is free.
+  // The page released last is taken first: its memory is the warmest.
   void Release(std::span<const int32_t> pages);
 
   int32_t references(int32_t page) const { return references_[page]; }
+  int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
   KvLayerView layer(int64_t layer) const;
   const KvLayout& layout() const { return layout_; }
   PagePoolStats stats() const;
@@ -52,11 +56,13 @@ class PagePool {
 
  private:
   PagePool(const KvLayout& layout, Buffer memory);
+  void PublishCount();
 
-  KvLayout layout_;
+  const KvLayout layout_;
   Buffer memory_;
-  std::vector<int32_t> references_;  // [num_pages]
-  std::vector<int32_t> free_;        // stack of page ids
+  std::vector<int32_t> references_;          // [num_pages]
+  std::vector<int32_t> free_;                // stack of page ids
+  std::atomic<int64_t> published_free_ = 0;  // free_.size(), for stats()
 };
 
 // Pages that hold `num_tokens` tokens.

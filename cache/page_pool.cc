@@ -1,0 +1,139 @@
+#include "cache/page_pool.h"
+
+#include <utility>
+
+#include "fmt/format.h"
+#include "kernels/check.h"
+
+namespace sentencekv {
+namespace {
+
+struct LayoutField {
+  const char* name;
+  int64_t value;
+};
+
+// Every size is positive and their product fits an int64_t, so that no offset
+// into the pool can overflow.
+absl::Status ValidateLayout(const KvLayout& layout) {
+  const LayoutField fields[] = {{"num_layers", layout.num_layers},
+                                {"num_pages", layout.num_pages},
+                                {"num_kv_heads", layout.num_kv_heads},
+                                {"head_dim", layout.head_dim}};
+  int64_t total_bytes = 2 * kPageTokens * SizeOf(layout.dtype);
+  for (const LayoutField& field : fields) {
+    if (field.value <= 0) {
+      return absl::InvalidArgumentError(fmt::format(
+          "page pool: {} must be positive, got {}", field.name, field.value));
+    }
+    if (__builtin_mul_overflow(total_bytes, field.value, &total_bytes)) {
+      return absl::InvalidArgumentError(
+          fmt::format("page pool: the size in bytes overflows at {} = {}",
+                      field.name, field.value));
+    }
+  }
+  if (layout.num_pages > INT32_MAX) {
+    return absl::InvalidArgumentError(
+        fmt::format("page pool: num_pages must be at most {}, got {}",
+                    INT32_MAX, layout.num_pages));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(
+    Backend& backend, const KvLayout& layout) {
+  if (absl::Status status = ValidateLayout(layout); !status.ok()) {
+    return status;
+  }
+  absl::StatusOr<Buffer> memory =
+      backend.Allocate(static_cast<size_t>(layout.total_bytes()));
+  if (!memory.ok()) {
+    return absl::Status(
+        memory.status().code(),
+        fmt::format("page pool: no memory for {} pages, {} bytes: {}",
+                    layout.num_pages, layout.total_bytes(),
+                    std::string(memory.status().message())));
+  }
+  return std::unique_ptr<PagePool>(new PagePool(layout, *std::move(memory)));
+}
+
+PagePool::PagePool(const KvLayout& layout, Buffer memory)
+    : layout_(layout),
+      memory_(std::move(memory)),
+      references_(layout.num_pages, 0) {
+  // Page 0 ends on top of the stack.
+  free_.reserve(layout.num_pages);
+  for (int64_t page = layout.num_pages - 1; page >= 0; --page) {
+    free_.push_back(static_cast<int32_t>(page));
+  }
+  PublishCount();
+}
+
+absl::Status PagePool::Take(int64_t count, std::vector<int32_t>* pages) {
+  SKV_CHECK(count >= 0);
+  if (count > num_free()) {
+    return absl::ResourceExhaustedError(fmt::format(
+        "page pool: {} pages are wanted, {} are free", count, num_free()));
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const int32_t page = free_.back();
+    free_.pop_back();
+    references_[page] = 1;
+    pages->push_back(page);
+  }
+  PublishCount();
+  return absl::OkStatus();
+}
+
+void PagePool::Share(int32_t page) {
+  SKV_CHECK(page >= 0 && page < layout_.num_pages);
+  SKV_CHECK(references_[page] > 0);
+  ++references_[page];
+}
+
+void PagePool::Release(std::span<const int32_t> pages) {
+  for (const int32_t page : pages) {
+    SKV_CHECK(page >= 0 && page < layout_.num_pages);
+    SKV_CHECK(references_[page] > 0);
+    if (--references_[page] == 0) free_.push_back(page);
+  }
+  PublishCount();
+}
+
+KvLayerView PagePool::layer(int64_t layer) const {
+  SKV_CHECK(layer >= 0 && layer < layout_.num_layers);
+  return {memory_.as<std::byte>() + layer * layout_.layer_bytes(), layout_};
+}
+
+PagePoolStats PagePool::stats() const {
+  PagePoolStats stats;
+  stats.total = layout_.num_pages;
+  stats.free = published_free_.load(std::memory_order_relaxed);
+  stats.used = stats.total - stats.free;
+  return stats;
+}
+
+void PagePool::PublishCount() {
+  published_free_.store(num_free(), std::memory_order_relaxed);
+}
+
+void PagePool::CheckInvariantsForTest() const {
+  std::vector<bool> is_free(references_.size(), false);
+  for (const int32_t page : free_) {
+    SKV_CHECK(page >= 0 && page < layout_.num_pages);
+    SKV_CHECK(!is_free[page]);
+    is_free[page] = true;
+  }
+  int64_t referenced = 0;
+  for (size_t page = 0; page < references_.size(); ++page) {
+    SKV_CHECK(references_[page] >= 0);
+    SKV_CHECK(is_free[page] == (references_[page] == 0));
+    if (references_[page] > 0) ++referenced;
+  }
+  SKV_CHECK(num_free() + referenced == layout_.num_pages);
+  SKV_CHECK(stats().free == num_free());
+}
+
+}  // namespace sentencekv

@@ -1,0 +1,86 @@
+// A backend that has memory and computes nothing: for tests of what lies
+// between the model and the pool.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+
+#include "fmt/format.h"
+#include "kernels/backend.h"
+
+namespace sentencekv {
+
+// Host memory; every operation is kUnimplemented. Counts what is allocated.
+class MemoryBackend final : public Backend {
+ public:
+  // Allocate fails beyond `limit_bytes` in all.
+  explicit MemoryBackend(size_t limit_bytes = SIZE_MAX)
+      : limit_bytes_(limit_bytes) {}
+
+  std::string description() const override { return "memory only"; }
+  size_t allocated_bytes() const { return allocated_bytes_; }
+
+  absl::StatusOr<Buffer> Allocate(size_t size_bytes) override {
+    if (size_bytes > limit_bytes_ - allocated_bytes_) {
+      return absl::ResourceExhaustedError(
+          fmt::format("no memory for {} bytes", size_bytes));
+    }
+    const size_t rounded = (size_bytes + 63) / 64 * 64;
+    void* data = std::aligned_alloc(64, rounded == 0 ? 64 : rounded);
+    if (data == nullptr) return absl::ResourceExhaustedError("out of memory");
+    std::memset(data, 0, rounded);
+    allocated_bytes_ += size_bytes;
+    return Buffer(data, size_bytes, &MemoryBackend::Free, this);
+  }
+  absl::Status CopyToDevice(void* destination, const void* source,
+                            size_t size_bytes) override {
+    std::memcpy(destination, source, size_bytes);
+    return absl::OkStatus();
+  }
+  absl::Status CopyToHost(void* destination, const void* source,
+                          size_t size_bytes) override {
+    std::memcpy(destination, source, size_bytes);
+    return absl::OkStatus();
+  }
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+
+ private:
+  static void Free(void* context, void* data, size_t size_bytes) {
+    static_cast<MemoryBackend*>(context)->allocated_bytes_ -= size_bytes;
+    std::free(data);
+  }
+  static absl::Status NoArithmetic() {
+    return absl::UnimplementedError("this backend computes nothing");
+  }
+
+  absl::StatusOr<WeightMatrix> DoPackWeights(std::span<const MatrixSource>,
+                                             WeightFormat) override {
+    return NoArithmetic();
+  }
+  absl::Status DoEmbed(const EmbedParams&) override { return NoArithmetic(); }
+  absl::Status DoRmsNorm(const RmsNormParams&) override {
+    return NoArithmetic();
+  }
+  absl::Status DoMatMul(const MatMulParams&) override { return NoArithmetic(); }
+  absl::Status DoSwiGlu(const SwiGluParams&) override { return NoArithmetic(); }
+  absl::Status DoGatherRows(const GatherRowsParams&) override {
+    return NoArithmetic();
+  }
+  absl::Status DoRopeTable(const RopeTableParams&) override {
+    return NoArithmetic();
+  }
+  absl::Status DoRopeStoreKv(const RopeStoreKvParams&) override {
+    return NoArithmetic();
+  }
+  absl::Status DoAttention(const AttentionParams&) override {
+    return NoArithmetic();
+  }
+  absl::Status DoCopyPages(const CopyPagesParams&) override {
+    return NoArithmetic();
+  }
+
+  const size_t limit_bytes_;
+  size_t allocated_bytes_ = 0;
+};
+
+}  // namespace sentencekv

@@ -22,14 +22,14 @@ std::vector<std::byte> GeneratedBytes(int64_t size, uint32_t state) {
 }
 
 // Values that the reader published with the format (the Python package gguf
-// 0.10) gives for 512 elements of GeneratedBytes(size, 12345), with the f16
+// 0.19) gives for 512 elements of GeneratedBytes(size, 12345), with the f16
 // scales at `scale_offsets` of each block brought to about 1/16.
 struct GoldenRow {
   SourceType type;
   std::vector<int> scale_offsets;
-  double sum;             // of value[i]
-  double weighted_sum;    // of (i + 1) value[i]
-  float samples[6];       // at kSamples
+  double sum;           // of value[i]
+  double weighted_sum;  // of (i + 1) value[i]
+  float samples[6];     // at kSamples
 };
 constexpr int kSamples[6] = {0, 17, 100, 255, 256, 511};
 constexpr int64_t kGoldenElements = 512;
@@ -159,11 +159,10 @@ TEST_P(BlockFormatsTest, NoElementsWriteNothing) {
   EXPECT_EQ(value, 42.0f);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, BlockFormatsTest, testing::ValuesIn(kGolden),
-    [](const testing::TestParamInfo<GoldenRow>& info) {
-      return std::string(Name(info.param.type));
-    });
+INSTANTIATE_TEST_SUITE_P(All, BlockFormatsTest, testing::ValuesIn(kGolden),
+                         [](const testing::TestParamInfo<GoldenRow>& info) {
+                           return std::string(Name(info.param.type));
+                         });
 
 TEST(BlockFormatsRangeTest, GroupsReachTheEndsOfTheirRange) {
   const struct {
@@ -171,18 +170,18 @@ TEST(BlockFormatsRangeTest, GroupsReachTheEndsOfTheirRange) {
     int low;
     int high;
   } cases[] = {
-      {SourceType::kQ8_0, 0, -1},   {SourceType::kQ4_0, -8, 7},
-      {SourceType::kQ4_1, 0, 15},   {SourceType::kQ5_0, -16, 15},
-      {SourceType::kQ5_1, 0, 31},   {SourceType::kQ4_K, 0, 15},
-      {SourceType::kQ5_K, 0, 31},   {SourceType::kQ6_K, -32, 31},
+      {SourceType::kQ8_0, 0, -1}, {SourceType::kQ4_0, -8, 7},
+      {SourceType::kQ4_1, 0, 15}, {SourceType::kQ5_0, -16, 15},
+      {SourceType::kQ5_1, 0, 31}, {SourceType::kQ4_K, 0, 15},
+      {SourceType::kQ5_K, 0, 31}, {SourceType::kQ6_K, -32, 31},
   };
   for (const auto& c : cases) {
     SCOPED_TRACE(Name(c.type));
     const int64_t elements = BlockElements(c.type);
     std::vector<QuantGroup> groups(elements / kGroupElements);
     for (const bool ones : {false, true}) {
-      const std::vector<std::byte> bytes(
-          BlockBytes(c.type), ones ? std::byte{0xff} : std::byte{0});
+      const std::vector<std::byte> bytes(BlockBytes(c.type),
+                                         ones ? std::byte{0xff} : std::byte{0});
       DecodeGroups(c.type, bytes.data(), elements, groups.data());
       for (const QuantGroup& group : groups) {
         for (const int8_t q : group.q) EXPECT_EQ(q, ones ? c.high : c.low);
@@ -225,9 +224,8 @@ TEST(BlockFormatsDeathTest, RefusesPartsOfABlock) {
   std::vector<QuantGroup> groups(8);
   EXPECT_DEATH(DequantizeRow(SourceType::kQ4_K, bytes.data(), 32, out.data()),
                "check failed");
-  EXPECT_DEATH(
-      DecodeGroups(SourceType::kF16, bytes.data(), 32, groups.data()),
-      "check failed");
+  EXPECT_DEATH(DecodeGroups(SourceType::kF16, bytes.data(), 32, groups.data()),
+               "check failed");
 }
 
 }  // namespace

@@ -65,14 +65,21 @@ TEST(HalfTest, OverflowsToInfinityAndUnderflowsToZero) {
     float value;
     uint16_t half;
   } cases[] = {
-      {65504.0f, 0x7bff},  {std::nextafter(65520.0f, 0.0f), 0x7bff},
-      {65520.0f, 0x7c00},  {3e38f, 0x7c00},
-      {infinity, 0x7c00},  {-infinity, 0xfc00},
-      {0.0f, 0},           {-0.0f, 0x8000},
-      {0x1p-25f, 0},       {std::nextafter(0x1p-25f, 1.0f), 1},
-      {1e-45f, 0},         {-1e-45f, 0x8000},
-      {0x1p-14f, 0x0400},  {0x1.ffcp-15f, 0x03ff},
-      {0x1.ffep-15f, 0x0400},
+      {65504.0f, 0x7bff},
+      {std::nextafter(65520.0f, 0.0f), 0x7bff},
+      {65520.0f, 0x7c00},
+      {3e38f, 0x7c00},
+      {infinity, 0x7c00},
+      {-infinity, 0xfc00},
+      {0.0f, 0},
+      {-0.0f, 0x8000},
+      {0x1p-25f, 0},
+      {std::nextafter(0x1p-25f, 1.0f), 1},
+      {1e-45f, 0},
+      {-1e-45f, 0x8000},
+      {0x1p-14f, 0x0400},
+      {0x1.ff8p-15f, 0x03ff},
+      {0x1.ffcp-15f, 0x0400},
   };
   for (const auto& c : cases) {
     EXPECT_EQ(F32ToF16(c.value), c.half) << c.value;
@@ -92,7 +99,8 @@ TEST(HalfTest, ConvertsBfloat16ByItsUpperHalf) {
       {0x3f817fff, 0x3f81},  // just below a tie
       {0x7f7fffff, 0x7f80},  // the largest float rounds to infinity
       {0x00008000, 0x0000},  // denormal tie
-      {0x00018000, 0x0002},  {0x80000000, 0x8000},
+      {0x00018000, 0x0002},
+      {0x80000000, 0x8000},
       {std::bit_cast<uint32_t>(infinity), 0x7f80},
       {0x7f800001, 0x7fc0},  // a NaN with no upper payload stays NaN
       {0xffffffff, 0xffff},
@@ -104,7 +112,8 @@ TEST(HalfTest, ConvertsBfloat16ByItsUpperHalf) {
   for (uint32_t half = 0; half <= 0xffff; ++half) {
     const float value = Bf16ToF32(static_cast<uint16_t>(half));
     EXPECT_EQ(std::bit_cast<uint32_t>(value), half << 16);
-    if (!std::isnan(value)) EXPECT_EQ(F32ToBf16(value), half);
+    if (std::isnan(value)) continue;
+    EXPECT_EQ(F32ToBf16(value), half);
   }
 }
 

@@ -39,13 +39,16 @@ struct StepStats {
   absl::Duration sample_time;   // sampling, detokenising, publishing
 };
 
+// Why Submit refused.
 enum class RefusalReason : uint8_t {
   kQueueFull,
-  kTooLong,
+  kTooLong,  // the prompt can never fit
+  kInvalid,  // an option is out of range
   kDraining,
   kDeadline,
   kDuplicateId
 };
+// "queue_full", ..., for labels of metrics.
 std::string_view Name(RefusalReason reason);
 
 // Called from the engine thread, OnRefused from any; must be quick.

@@ -1,11 +1,12 @@
 // The cache-policy seam: which of a sequence's tokens a query attends to.
 //
 // A policy is one file. It sees a step in this order, from the engine thread:
-//   OnAppend        tokens are about to be computed (segmentation looks at
-//   them) Attend          once per layer: K and V of the step's tokens are
-//   written,
-//                   q is turned; the policy selects and runs attention
-//   OnRelease       the sequence is gone
+//
+//   OnAppend   tokens are about to be computed (segmentation looks at them)
+//   Attend     once per layer: K and V of the step's tokens are written, q is
+//              turned; the policy selects and runs attention
+//   OnRelease  the sequence is gone
+//
 // `full` attends to everything. A selecting policy keeps its state per
 // sequence in a PolicyState of its own, created by NewState.
 #pragma once
@@ -27,9 +28,10 @@ namespace sentencekv {
 // Per-request settings; unset numbers mean the policy's default.
 struct KvOptions {
   std::string policy;  // "" means the server's default
-  int64_t token_budget =
-      0;  // tau: tokens one decode step may attend to; 0 default
-  double semantic_factor = 0;  // r of sentence-paper; 0 default
+  // tau: tokens one decode step may attend to; 0: the policy's default.
+  int64_t token_budget = 0;
+  // r of sentence-paper; 0: the policy's default.
+  double semantic_factor = 0;
 };
 
 // What a policy keeps for one sequence.
@@ -40,10 +42,12 @@ class PolicyState {
 
 // One sequence as the cache sees it: its page table and its policy's state.
 struct CachedSequence {
-  std::vector<int32_t> pages;  // position p lies in pages[p / kPageTokens]
-  int64_t num_tokens =
-      0;  // positions whose K and V are written, after the last step
-  std::unique_ptr<PolicyState> policy_state;  // null when the policy keeps none
+  // Position p lies in pages[p / kPageTokens].
+  std::vector<int32_t> pages;
+  // Positions whose K and V are written, after the last step.
+  int64_t num_tokens = 0;
+  // Null when the policy keeps none.
+  std::unique_ptr<PolicyState> policy_state;
 };
 
 // One sequence's share of a step.
@@ -60,11 +64,12 @@ struct AttendInput {
   float* out = nullptr;        // [T, H D], device
   int64_t num_heads = 0;       // H
   float scale = 0;
-  std::span<const StepSequence> sequences;  // all of this policy
-  std::span<const KvSequence>
-      kv_sequences;  // the same, as the backend wants them
+  // All of this policy, and the same as the backend wants them.
+  std::span<const StepSequence> sequences;
+  std::span<const KvSequence> kv_sequences;
 };
 
+// Engine thread only, but for name and Validate.
 class KvPolicy {
  public:
   virtual ~KvPolicy() = default;

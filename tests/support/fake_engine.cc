@@ -21,7 +21,7 @@ ModelInfo FakeEngine::DefaultModelInfo() {
   info.num_heads = 4;
   info.num_kv_heads = 2;
   info.head_dim = 8;
-  info.vocab_size = 258;
+  info.vocab_size = 260;
   info.context_length = 1024;
   return info;
 }

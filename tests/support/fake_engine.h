@@ -23,7 +23,7 @@ class FakeEngine final : public Engine {
   explicit FakeEngine(ModelInfo info = DefaultModelInfo());
   ~FakeEngine() override;
 
-  // A tiny model with 258 tokens and a context of 1024.
+  // A tiny model with ByteTokenizer's 260 tokens and a context of 1024.
   static ModelInfo DefaultModelInfo();
   // One event with this text and these tokens.
   static StreamEvent TextEvent(std::string text, std::vector<int32_t> ids);

@@ -1,0 +1,288 @@
+#include "kernels/backend.h"
+
+#include <algorithm>
+
+#include "fmt/format.h"
+#include "kernels/check.h"
+#include "kernels/status_macros.h"
+
+namespace sentencekv {
+namespace {
+
+// Sizes above this cannot be meant; products of two of them fit in 64 bits.
+constexpr int64_t kMaxDimension = int64_t{1} << 31;
+
+template <typename... Args>
+absl::Status Invalid(fmt::format_string<Args...> format, Args&&... args) {
+  return absl::InvalidArgumentError(
+      fmt::format(format, std::forward<Args>(args)...));
+}
+
+// Collects the checks of one operation; the first failure is kept.
+class ArgumentCheck {
+ public:
+  explicit ArgumentCheck(const char* operation) : operation_(operation) {}
+
+  ArgumentCheck& Count(const char* name, int64_t value) {
+    return InRange(name, value, 0, kMaxDimension);
+  }
+  ArgumentCheck& Positive(const char* name, int64_t value) {
+    return InRange(name, value, 1, kMaxDimension);
+  }
+  ArgumentCheck& InRange(const char* name, int64_t value, int64_t low,
+                         int64_t high) {
+    if (value < low || value > high) {
+      Fail(fmt::format("{} must be in {}..{}, got {}", name, low, high, value));
+    }
+    return *this;
+  }
+  ArgumentCheck& NotNull(const char* name, const void* pointer) {
+    if (pointer == nullptr) Fail(fmt::format("{} is null", name));
+    return *this;
+  }
+  ArgumentCheck& That(bool condition, const char* requirement) {
+    if (!condition) Fail(requirement);
+    return *this;
+  }
+  ArgumentCheck& Layout(const KvLayout& layout) {
+    return Count("num_layers", layout.num_layers)
+        .Count("num_pages", layout.num_pages)
+        .Positive("num_kv_heads", layout.num_kv_heads)
+        .Positive("head_dim", layout.head_dim)
+        .That(layout.dtype <= DType::kBF16, "unknown dtype of the KV pool");
+  }
+  ArgumentCheck& Matrix(const char* name, const WeightMatrix* matrix) {
+    if (!NotNull(name, matrix).ok()) return *this;
+    return NotNull("data of the weight matrix", matrix->data.data())
+        .Positive("rows of the weight matrix", matrix->rows)
+        .Positive("cols of the weight matrix", matrix->cols);
+  }
+  ArgumentCheck& Sequences(const KvLayout& layout, const KvSequence* sequences,
+                           int64_t count);
+
+  bool ok() const { return status_.ok(); }
+  const absl::Status& status() const { return status_; }
+
+ private:
+  void Fail(std::string_view problem) {
+    if (status_.ok()) status_ = Invalid("{}: {}", operation_, problem);
+  }
+
+  const char* operation_;
+  absl::Status status_;
+};
+
+ArgumentCheck& ArgumentCheck::Sequences(const KvLayout& layout,
+                                        const KvSequence* sequences,
+                                        int64_t count) {
+  for (int64_t i = 0; ok() && i < count; ++i) {
+    const KvSequence& sequence = sequences[i];
+    Count("row_begin", sequence.row_begin)
+        .Positive("num_rows", sequence.num_rows)
+        .Count("position", sequence.position)
+        .NotNull("pages", sequence.pages);
+    if (!ok()) break;
+    const int64_t kv_len = sequence.position + sequence.num_rows;
+    const int64_t num_pages = (kv_len + kPageTokens - 1) / kPageTokens;
+    for (int64_t page = 0; ok() && page < num_pages; ++page) {
+      InRange("page", sequence.pages[page], 0, layout.num_pages - 1);
+    }
+  }
+  return *this;
+}
+
+// The more precise of two packed formats; f16 and bf16 each hold what the
+// other cannot, so together they need f32.
+WeightFormat MorePrecise(WeightFormat a, WeightFormat b) {
+  const auto rank = [](WeightFormat format) {
+    switch (format) {
+      case WeightFormat::kQ4:
+        return 0;
+      case WeightFormat::kQ8:
+        return 1;
+      case WeightFormat::kF16:
+      case WeightFormat::kBF16:
+        return 2;
+      case WeightFormat::kF32:
+        return 3;
+    }
+    return 3;
+  };
+  if (a != b && rank(a) == 2 && rank(b) == 2) return WeightFormat::kF32;
+  return rank(a) >= rank(b) ? a : b;
+}
+
+absl::Status CheckPart(const MatrixSource& part, int64_t cols) {
+  ArgumentCheck check("PackWeights");
+  check.NotNull("data", part.data)
+      .InRange("type", static_cast<int64_t>(part.type), 0,
+               static_cast<int64_t>(SourceType::kQ6_K))
+      .Positive("rows", part.rows)
+      .Positive("cols", part.cols);
+  if (!check.ok()) return check.status();
+  if (part.cols != cols) {
+    return Invalid("PackWeights: cols of the parts differ: {} and {}", cols,
+                   part.cols);
+  }
+  const int64_t block = BlockElements(part.type);
+  if (part.cols % block != 0) {
+    return Invalid(
+        "PackWeights: cols {} is not a multiple of {}, a block of {}",
+        part.cols, block, Name(part.type));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<WeightMatrix> Backend::PackWeights(
+    std::span<const MatrixSource> parts) {
+  if (parts.empty()) return Invalid("PackWeights: no parts");
+  int64_t rows = 0;
+  for (const MatrixSource& part : parts) {
+    SKV_RETURN_IF_ERROR(CheckPart(part, parts[0].cols));
+    rows += part.rows;
+  }
+  if (rows > kMaxDimension) {
+    return Invalid("PackWeights: rows of all parts must be at most {}, got {}",
+                   kMaxDimension, rows);
+  }
+  WeightFormat format = PackedFormat(parts[0].type);
+  for (const MatrixSource& part : parts) {
+    format = MorePrecise(format, PackedFormat(part.type));
+  }
+  return DoPackWeights(parts, format);
+}
+
+absl::Status Backend::Embed(const EmbedParams& params) {
+  ArgumentCheck check("Embed");
+  if (!check.Count("num_tokens", params.num_tokens).ok()) return check.status();
+  if (params.num_tokens == 0) return absl::OkStatus();
+  check.Matrix("table", params.table)
+      .NotNull("tokens", params.tokens)
+      .NotNull("out", params.out);
+  for (int64_t i = 0; check.ok() && i < params.num_tokens; ++i) {
+    check.InRange("token", params.tokens[i], 0, params.table->rows - 1);
+  }
+  return check.ok() ? DoEmbed(params) : check.status();
+}
+
+absl::Status Backend::RmsNorm(const RmsNormParams& params) {
+  ArgumentCheck check("RmsNorm");
+  if (!check.Count("num_rows", params.num_rows).ok()) return check.status();
+  if (params.num_rows == 0) return absl::OkStatus();
+  check.Positive("width", params.width)
+      .NotNull("x", params.x)
+      .NotNull("weight", params.weight)
+      .NotNull("out", params.out)
+      .That(params.epsilon >= 0, "epsilon must be at least 0");
+  return check.ok() ? DoRmsNorm(params) : check.status();
+}
+
+absl::Status Backend::MatMul(const MatMulParams& params) {
+  ArgumentCheck check("MatMul");
+  if (!check.Count("num_rows", params.num_rows).ok()) return check.status();
+  if (params.num_rows == 0) return absl::OkStatus();
+  check.Matrix("weight", params.weight)
+      .NotNull("x", params.x)
+      .NotNull("out", params.out);
+  return check.ok() ? DoMatMul(params) : check.status();
+}
+
+absl::Status Backend::SwiGlu(const SwiGluParams& params) {
+  ArgumentCheck check("SwiGlu");
+  if (!check.Count("num_rows", params.num_rows).ok()) return check.status();
+  if (params.num_rows == 0) return absl::OkStatus();
+  check.Positive("width", params.width)
+      .NotNull("gate_up", params.gate_up)
+      .NotNull("out", params.out);
+  return check.ok() ? DoSwiGlu(params) : check.status();
+}
+
+absl::Status Backend::GatherRows(const GatherRowsParams& params) {
+  ArgumentCheck check("GatherRows");
+  if (!check.Count("num_rows", params.num_rows).ok()) return check.status();
+  if (params.num_rows == 0) return absl::OkStatus();
+  check.Positive("width", params.width)
+      .NotNull("x", params.x)
+      .NotNull("rows", params.rows)
+      .NotNull("out", params.out);
+  for (int64_t i = 0; check.ok() && i < params.num_rows; ++i) {
+    check.Count("row", params.rows[i]);
+  }
+  return check.ok() ? DoGatherRows(params) : check.status();
+}
+
+absl::Status Backend::RopeTable(const RopeTableParams& params) {
+  ArgumentCheck check("RopeTable");
+  if (!check.Count("num_tokens", params.num_tokens).ok()) return check.status();
+  if (params.num_tokens == 0) return absl::OkStatus();
+  check.Positive("half_dims", params.half_dims)
+      .NotNull("positions", params.positions)
+      .NotNull("inverse_frequency", params.inverse_frequency)
+      .NotNull("cos_sin", params.cos_sin);
+  for (int64_t i = 0; check.ok() && i < params.num_tokens; ++i) {
+    check.Count("position", params.positions[i]);
+  }
+  return check.ok() ? DoRopeTable(params) : check.status();
+}
+
+absl::Status Backend::RopeStoreKv(const RopeStoreKvParams& params) {
+  ArgumentCheck check("RopeStoreKv");
+  if (!check.Count("num_sequences", params.num_sequences).ok()) {
+    return check.status();
+  }
+  if (params.num_sequences == 0) return absl::OkStatus();
+  const KvLayout& layout = params.kv.layout;
+  check.NotNull("qkv", params.qkv)
+      .NotNull("cos_sin", params.cos_sin)
+      .NotNull("kv.base", params.kv.base)
+      .NotNull("sequences", params.sequences)
+      .Layout(layout)
+      .Positive("num_heads", params.num_heads)
+      .InRange("rotary_dims", params.rotary_dims, 2, layout.head_dim)
+      .That(params.rotary_dims % 2 == 0, "rotary_dims must be even")
+      .That(params.layout <= RopeLayout::kHalves, "unknown rope layout");
+  if (!check.ok()) return check.status();
+  check.Sequences(layout, params.sequences, params.num_sequences);
+  return check.ok() ? DoRopeStoreKv(params) : check.status();
+}
+
+absl::Status Backend::Attention(const AttentionParams& params) {
+  ArgumentCheck check("Attention");
+  if (!check.Count("num_sequences", params.num_sequences).ok()) {
+    return check.status();
+  }
+  if (params.num_sequences == 0) return absl::OkStatus();
+  const KvLayout& layout = params.kv.layout;
+  check.NotNull("qkv", params.qkv)
+      .NotNull("out", params.out)
+      .NotNull("kv.base", params.kv.base)
+      .NotNull("sequences", params.sequences)
+      .Layout(layout)
+      .Positive("num_heads", params.num_heads);
+  if (!check.ok()) return check.status();
+  check
+      .That(params.num_heads % layout.num_kv_heads == 0,
+            "num_heads must be a multiple of num_kv_heads")
+      .Sequences(layout, params.sequences, params.num_sequences);
+  return check.ok() ? DoAttention(params) : check.status();
+}
+
+absl::Status Backend::CopyPages(const CopyPagesParams& params) {
+  ArgumentCheck check("CopyPages");
+  if (!check.Count("num_pages", params.num_pages).ok()) return check.status();
+  if (params.num_pages == 0) return absl::OkStatus();
+  check.Layout(params.layout)
+      .NotNull("pool", params.pool)
+      .NotNull("source", params.source)
+      .NotNull("destination", params.destination);
+  const int64_t last_page = params.layout.num_pages - 1;
+  for (int64_t i = 0; check.ok() && i < params.num_pages; ++i) {
+    check.InRange("source page", params.source[i], 0, last_page)
+        .InRange("destination page", params.destination[i], 0, last_page);
+  }
+  return check.ok() ? DoCopyPages(params) : check.status();
+}
+
+}  // namespace sentencekv

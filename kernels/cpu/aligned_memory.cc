@@ -1,0 +1,62 @@
+#include "kernels/cpu/aligned_memory.h"
+
+#include <sys/mman.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+
+namespace sentencekv {
+namespace {
+
+constexpr size_t kHugePageBytes = size_t{1} << 21;
+
+size_t RoundUp(size_t value, size_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// Maps a multiple of the huge page size at such an address, by mapping one
+// page more and giving back both ends.
+std::byte* MapHuge(size_t size_bytes) {
+  const size_t mapped_bytes = size_bytes + kHugePageBytes;
+  void* mapped = mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  auto* begin = static_cast<std::byte*>(mapped);
+  const auto address = reinterpret_cast<uintptr_t>(begin);
+  const size_t before = RoundUp(address, kHugePageBytes) - address;
+  if (before > 0) munmap(begin, before);
+  std::byte* data = begin + before;
+  munmap(data + size_bytes, kHugePageBytes - before);
+  // Advice only: where there are no huge pages, small ones serve.
+  madvise(data, size_bytes, MADV_HUGEPAGE);
+  return data;
+}
+
+}  // namespace
+
+std::byte* AllocateAligned(size_t size_bytes) {
+  if (size_bytes > std::numeric_limits<size_t>::max() - 2 * kHugePageBytes) {
+    return nullptr;
+  }
+  if (size_bytes >= kHugePageBytes) {
+    return MapHuge(RoundUp(size_bytes, kHugePageBytes));
+  }
+  const size_t rounded =
+      RoundUp(size_bytes == 0 ? 1 : size_bytes, kCacheLineBytes);
+  void* data = std::aligned_alloc(kCacheLineBytes, rounded);
+  if (data != nullptr) std::memset(data, 0, rounded);
+  return static_cast<std::byte*>(data);
+}
+
+void FreeAligned(std::byte* data, size_t size_bytes) {
+  if (data == nullptr) return;
+  if (size_bytes >= kHugePageBytes) {
+    munmap(data, RoundUp(size_bytes, kHugePageBytes));
+  } else {
+    std::free(data);
+  }
+}
+
+}  // namespace sentencekv

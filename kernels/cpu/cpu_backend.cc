@@ -1,0 +1,185 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstring>
+#include <system_error>
+#include <thread>
+
+#include "fmt/format.h"
+#include "kernels/check.h"
+#include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/weight_layout.h"
+#include "kernels/cpu/weight_packing.h"
+#include "kernels/cpu/worker_pool.h"
+#include "kernels/status_macros.h"
+
+namespace sentencekv {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+int UsableCores() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(int num_threads, CpuLevel level)
+      : level_(level),
+        kernels_(KernelsOf(level)),
+        pool_(num_threads),
+        matmul_(kernels_, pool_) {}
+
+  std::string description() const override {
+    return fmt::format("cpu {} {} thread{}", Name(level_), pool_.num_threads(),
+                       pool_.num_threads() == 1 ? "" : "s");
+  }
+
+  absl::StatusOr<Buffer> Allocate(size_t size_bytes) override;
+  absl::Status CopyToDevice(void* destination, const void* source,
+                            size_t size_bytes) override {
+    return Copy("CopyToDevice", destination, source, size_bytes);
+  }
+  absl::Status CopyToHost(void* destination, const void* source,
+                          size_t size_bytes) override {
+    return Copy("CopyToHost", destination, source, size_bytes);
+  }
+  // Everything has run when its method returns.
+  absl::Status Synchronize() override { return absl::OkStatus(); }
+
+ private:
+  static absl::Status Copy(const char* operation, void* destination,
+                           const void* source, size_t size_bytes);
+
+  absl::StatusOr<WeightMatrix> DoPackWeights(
+      std::span<const MatrixSource> parts, WeightFormat format) override;
+  absl::Status DoEmbed(const EmbedParams& params) override;
+  absl::Status DoMatMul(const MatMulParams& params) override {
+    return matmul_.Run(params);
+  }
+  absl::Status DoRmsNorm(const RmsNormParams& params) override {
+    return Call(kernels_.rms_norm, params);
+  }
+  absl::Status DoSwiGlu(const SwiGluParams& params) override {
+    return Call(kernels_.swiglu, params);
+  }
+  absl::Status DoGatherRows(const GatherRowsParams& params) override {
+    return Call(kernels_.gather_rows, params);
+  }
+  absl::Status DoRopeTable(const RopeTableParams& params) override {
+    return Call(kernels_.rope_table, params);
+  }
+  absl::Status DoRopeStoreKv(const RopeStoreKvParams& params) override {
+    return Call(kernels_.rope_store_kv, params);
+  }
+  absl::Status DoAttention(const AttentionParams& params) override {
+    return Call(kernels_.attention, params);
+  }
+  absl::Status DoCopyPages(const CopyPagesParams& params) override {
+    return Call(kernels_.copy_pages, params);
+  }
+
+  template <typename Params>
+  absl::Status Call(void (*kernel)(WorkerPool&, const Params&),
+                    const Params& params) {
+    if (kernel == nullptr) return absl::UnimplementedError("no such kernel");
+    kernel(pool_, params);
+    return absl::OkStatus();
+  }
+
+  const CpuLevel level_;
+  const CpuKernels& kernels_;
+  WorkerPool pool_;
+  MatMulRunner matmul_;
+};
+
+absl::StatusOr<Buffer> CpuBackend::Allocate(size_t size_bytes) {
+  std::byte* data = AllocateAligned(size_bytes);
+  if (data == nullptr) {
+    return absl::ResourceExhaustedError(
+        fmt::format("no memory for a buffer of {} bytes", size_bytes));
+  }
+  const auto release = [](void* context, void* memory, size_t size) {
+    // A worker left behind by a repeatable job may still read the buffer.
+    static_cast<CpuBackend*>(context)->pool_.Quiesce();
+    FreeAligned(static_cast<std::byte*>(memory), size);
+  };
+  return Buffer(data, size_bytes, release, this);
+}
+
+absl::Status CpuBackend::Copy(const char* operation, void* destination,
+                              const void* source, size_t size_bytes) {
+  if (size_bytes == 0) return absl::OkStatus();
+  if (destination == nullptr || source == nullptr) {
+    return absl::InvalidArgumentError(
+        fmt::format("{}: {} is null", operation,
+                    destination == nullptr ? "destination" : "source"));
+  }
+  std::memcpy(destination, source, size_bytes);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<WeightMatrix> CpuBackend::DoPackWeights(
+    std::span<const MatrixSource> parts, WeightFormat format) {
+  WeightMatrix matrix;
+  matrix.format = format;
+  matrix.cols = parts[0].cols;
+  for (const MatrixSource& part : parts) matrix.rows += part.rows;
+  if (HasBlocks(format) && matrix.cols % kBlockColumns != 0) {
+    return absl::InvalidArgumentError(fmt::format(
+        "PackWeights: cols {} is not a multiple of {}, as format {} needs",
+        matrix.cols, kBlockColumns, Name(format)));
+  }
+  const int64_t panel_bytes = PanelBytes(format, matrix.cols);
+  const int64_t num_panels = NumPanels(matrix.rows);
+  SKV_ASSIGN_OR_RETURN(matrix.data,
+                       Allocate(static_cast<size_t>(num_panels * panel_bytes)));
+  auto* data = matrix.data.as<std::byte>();
+  pool_.ParallelFor(num_panels, [&](int64_t panel) {
+    PackPanel(parts, format, panel, data + panel * panel_bytes);
+  });
+  return matrix;
+}
+
+absl::Status CpuBackend::DoEmbed(const EmbedParams& params) {
+  const WeightMatrix& table = *params.table;
+  const auto embed = [&](int64_t i) {
+    UnpackRow(table, params.tokens[i], params.out + i * table.cols);
+  };
+  // A few rows take less time than waking a worker.
+  if (params.num_tokens * table.cols <= 16 * 1024) {
+    for (int64_t i = 0; i < params.num_tokens; ++i) embed(i);
+  } else {
+    pool_.ParallelFor(params.num_tokens, embed);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
+    const CpuBackendOptions& options) {
+  if (options.num_threads < 0 || options.num_threads > kMaxThreads) {
+    return absl::InvalidArgumentError(
+        fmt::format("num_threads must be in 0..{}, got {}", kMaxThreads,
+                    options.num_threads));
+  }
+  SKV_RETURN_IF_ERROR(ParseCpuLevel(Name(options.level)).status());
+  const int num_threads =
+      options.num_threads == 0 ? UsableCores() : options.num_threads;
+  try {
+    return std::make_unique<CpuBackend>(std::min(num_threads, kMaxThreads),
+                                        options.level);
+  } catch (const std::system_error& error) {
+    return absl::ResourceExhaustedError(
+        fmt::format("cannot start {} threads: {}", num_threads, error.what()));
+  }
+}
+
+}  // namespace sentencekv

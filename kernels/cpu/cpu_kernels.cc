@@ -1,0 +1,28 @@
+#include "kernels/cpu/cpu_kernels.h"
+
+#include "kernels/check.h"
+
+namespace sentencekv {
+namespace {
+
+CpuKernels MakeKernels(CpuLevel level) {
+  CpuKernels kernels;
+  FillMatMulPortable(kernels);
+  if (level == CpuLevel::kPortable) return kernels;
+#if defined(__x86_64__)
+  if (level == CpuLevel::kAvx2) return kernels;
+#endif
+  return kernels;
+}
+
+}  // namespace
+
+const CpuKernels& KernelsOf(CpuLevel level) {
+  static const CpuKernels kernels[] = {MakeKernels(CpuLevel::kPortable),
+                                       MakeKernels(CpuLevel::kAvx2),
+                                       MakeKernels(CpuLevel::kAvx512)};
+  SKV_CHECK(level <= DetectCpuLevel());
+  return kernels[static_cast<int>(level)];
+}
+
+}  // namespace sentencekv

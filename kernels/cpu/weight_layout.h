@@ -67,12 +67,10 @@ static inline int64_t TileRowBytes(WeightFormat format, int64_t cols) {
                            : cols * 4;
 }
 
-// How many of the remaining rows the next tile takes. Chosen so that no tile
-// of one or two rows follows a full one: a pass over the weights costs nearly
-// the same for one row as for four.
+// How many of the remaining rows the next tile takes: tiles begin at multiples
+// of kMaxTileRows, but for the second one of five last rows.
 static inline int NextTileRows(int64_t remaining) {
   if (remaining == 5) return 3;
-  if (remaining == 7 || remaining == 8) return 4;
   return remaining < kMaxTileRows ? static_cast<int>(remaining) : kMaxTileRows;
 }
 

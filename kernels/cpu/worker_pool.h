@@ -55,11 +55,13 @@ class WorkerPool {
   // The same for any callable taking (int64_t tile). Not for files compiled
   // with -m flags: use Run there.
   template <typename F>
-  void ParallelFor(int64_t num_tiles, F&& f) {
+  void ParallelFor(int64_t num_tiles, const F& f) {
     Run(
         num_tiles,
-        [](void* context, int64_t tile) { (*static_cast<F*>(context))(tile); },
-        &f);
+        [](void* context, int64_t tile) {
+          (*static_cast<const F*>(context))(tile);
+        },
+        const_cast<F*>(&f));
   }
 
   // Runs a repeatable job, returns when every tile is committed. The result is

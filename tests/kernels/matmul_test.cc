@@ -47,7 +47,7 @@ struct Product {
   std::vector<float> initial;  // empty: no accumulation
 };
 
-std::vector<float> Run(Backend& backend, const Product& product) {
+std::vector<float> Multiply(Backend& backend, const Product& product) {
   const auto size =
       static_cast<size_t>(product.num_rows * product.weight->rows);
   // A value no sum should leave in place.
@@ -166,7 +166,7 @@ TEST_P(MatMulTest, EqualsTheReference) {
         SCOPED_TRACE(fmt::format("N {} K {} rows {}", n, k, rows));
         const Product product = {&weight, RandomFloats(rows * k, kSeed + 1),
                                  rows};
-        ExpectNearReference(product, Run(*backend, product));
+        ExpectNearReference(product, Multiply(*backend, product));
         if (HasFatalFailure()) return;
       }
     }
@@ -182,11 +182,11 @@ TEST_P(MatMulTest, AddsBiasAndAccumulates) {
   const WeightMatrix weight = Pack(*backend, matrix);
   Product product = {&weight, RandomFloats(kRows * kK, kSeed + 1), kRows};
   product.bias = RandomFloats(kN, kSeed + 2);
-  ExpectNearReference(product, Run(*backend, product));
+  ExpectNearReference(product, Multiply(*backend, product));
   product.initial = RandomFloats(kRows * kN, kSeed + 3);
-  ExpectNearReference(product, Run(*backend, product));
+  ExpectNearReference(product, Multiply(*backend, product));
   product.bias.clear();
-  ExpectNearReference(product, Run(*backend, product));
+  ExpectNearReference(product, Multiply(*backend, product));
 }
 
 // One row alone is the standard; it must come out of every batch, chunk and
@@ -203,15 +203,15 @@ TEST_P(MatMulTest, DoesNotDependOnBatchOrThreads) {
     const WeightMatrix weight = Pack(*backend, matrix);
     if (expected.empty()) {
       for (int64_t t = 0; t < kRows; ++t) {
-        const auto out =
-            Run(*backend,
-                {&weight, {x.data() + t * kK, x.data() + (t + 1) * kK}, 1});
+        const auto out = Multiply(
+            *backend,
+            {&weight, {x.data() + t * kK, x.data() + (t + 1) * kK}, 1});
         expected.insert(expected.end(), out.begin(), out.end());
       }
     }
     for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 11, 16, 37, 401}) {
       const auto out =
-          Run(*backend, {&weight, {x.data(), x.data() + rows * kK}, rows});
+          Multiply(*backend, {&weight, {x.data(), x.data() + rows * kK}, rows});
       EXPECT_EQ(0, std::memcmp(out.data(), expected.data(),
                                out.size() * sizeof(float)))
           << num_threads << " threads, " << rows << " rows";
@@ -226,10 +226,10 @@ TEST_P(MatMulTest, NonFiniteActivationsSpoilOnlyTheirRow) {
   const RandomMatrix matrix(GetParam().type, kN, kK, kSeed);
   const WeightMatrix weight = Pack(*backend, matrix);
   Product product = {&weight, RandomFloats(3 * kK, kSeed + 1), 3};
-  const std::vector<float> clean = Run(*backend, product);
+  const std::vector<float> clean = Multiply(*backend, product);
   for (const float bad : {NAN, INFINITY, -INFINITY}) {
     product.x[kK + 40] = bad;
-    const std::vector<float> out = Run(*backend, product);
+    const std::vector<float> out = Multiply(*backend, product);
     for (int64_t i = 0; i < kN; ++i) {
       EXPECT_EQ(out[i], clean[i]);
       EXPECT_FALSE(std::isfinite(out[kN + i])) << i;
@@ -247,7 +247,7 @@ TEST_P(MatMulTest, ExtremeActivationsStayFinite) {
   for (const float value :
        {0.0f, -0.0f, 1e-45f, 1e-38f, 1e-31f, 1e-29f, 1e34f, -1e34f}) {
     const Product product = {&weight, std::vector<float>(kK, value), 1};
-    for (const float out : Run(*backend, product)) {
+    for (const float out : Multiply(*backend, product)) {
       EXPECT_TRUE(std::isfinite(out)) << value;
     }
   }
@@ -271,8 +271,8 @@ TEST(MatMulLevels, Avx512EqualsAvx2BitByBit) {
     const WeightMatrix weight512 = Pack(*avx512, matrix);
     for (const int64_t rows : {1, 2, 3, 4, 5, 6, 13}) {
       const std::vector<float> x = RandomFloats(rows * 576, 8);
-      EXPECT_EQ(Run(*avx2, {&weight2, x, rows}),
-                Run(*avx512, {&weight512, x, rows}))
+      EXPECT_EQ(Multiply(*avx2, {&weight2, x, rows}),
+                Multiply(*avx512, {&weight512, x, rows}))
           << Name(type) << " rows " << rows;
     }
   }

@@ -10,7 +10,9 @@ CpuKernels MakeKernels(CpuLevel level) {
   FillMatMulPortable(kernels);
   if (level == CpuLevel::kPortable) return kernels;
 #if defined(__x86_64__)
+  FillMatMulAvx2(kernels);
   if (level == CpuLevel::kAvx2) return kernels;
+  FillMatMulAvx512(kernels);
 #endif
   return kernels;
 }

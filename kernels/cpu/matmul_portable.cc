@@ -20,7 +20,7 @@ struct QuantizedBlock {
   int8_t q[kBlockColumns];
   float scale;
   float scaled_sum;
-  int32_t sum;
+  int32_t offset;
 };
 
 // Rounds to nearest, ties to even: 1.5 * 2^23 leaves no bits for a fraction.
@@ -47,12 +47,14 @@ QuantizedBlock QuantizeBlock(const float* x) {
   if (magnitude < kSmallestMagnitude) return block;
   block.scale = magnitude / 127.0f;
   const float inverse = 127.0f / magnitude;
+  int32_t sum = 0;
   for (int64_t i = 0; i < kBlockColumns; ++i) {
     const int32_t q = RoundToInt(x[i] * inverse);
     block.q[i] = static_cast<int8_t>(q);
-    block.sum += q;
+    sum += q;
   }
-  block.scaled_sum = block.scale * static_cast<float>(block.sum);
+  block.scaled_sum = block.scale * static_cast<float>(sum);
+  block.offset = -128 * sum;
   return block;
 }
 
@@ -69,7 +71,7 @@ void PrepareQuantized(const float* x, int64_t cols, int num_rows,
       }
       std::memcpy(out + 4 * (8 * row_words + m), &block.scale, 4);
       std::memcpy(out + 4 * (9 * row_words + m), &block.scaled_sum, 4);
-      std::memcpy(out + 4 * (10 * row_words + m), &block.sum, 4);
+      std::memcpy(out + 4 * (10 * row_words + m), &block.offset, 4);
     }
   }
 }
@@ -88,7 +90,7 @@ QuantizedBlock LoadBlock(const std::byte* tile_block, int num_rows, int m) {
   }
   std::memcpy(&block.scale, tile_block + 4 * (8 * num_rows + m), 4);
   std::memcpy(&block.scaled_sum, tile_block + 4 * (9 * num_rows + m), 4);
-  std::memcpy(&block.sum, tile_block + 4 * (10 * num_rows + m), 4);
+  std::memcpy(&block.offset, tile_block + 4 * (10 * num_rows + m), 4);
   return block;
 }
 

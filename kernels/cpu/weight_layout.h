@@ -17,7 +17,9 @@
 //
 //   kQ4, kQ8   [b]{ s32 q[8][R], 4 signed bytes each: columns 4j..4j+3;
 //                   f32 scale[R]; f32 scaled_sum[R] = scale * sum of q;
-//                   s32 sum[R] of q }, 44 R bytes
+//                   s32 offset[R] = -128 * sum of q }, 44 R bytes
+//              The offset undoes the addition of 128 to a kQ8 weight, which
+//              makes it unsigned, as the dot product instructions want it.
 //   floats     [column][R] f32
 #pragma once
 

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "engine/quoted.h"
 #include "fmt/format.h"
+#include "kernels/block_formats.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
@@ -54,8 +55,6 @@ constexpr LayerMatrix kUp = {
 constexpr LayerMatrix kDown = {
     {&LlamaLayerTensors::down, "ffn_down.weight", "mlp.down_proj.weight"},
     {&LlamaLayerTensors::down_bias, "ffn_down.bias", "mlp.down_proj.bias"}};
-
-bool IsQuantized(SourceType type) { return BlockElements(type) > 1; }
 
 class Finder {
  public:

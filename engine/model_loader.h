@@ -36,7 +36,8 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& path, Backend& backend,
                                       const ModelLoadOptions& options);
 
 // What a model file or folder contains, as a report for people: metadata,
-// configuration, tensors by type, tokenizer. Reads no weights. Errors as
+// tensors by type, configuration, tokenizer. Reads no weights. A model that is
+// well formed but not supported gets a report that says why; other errors as
 // LoadModel.
 absl::StatusOr<std::string> InspectModel(const std::string& path);
 

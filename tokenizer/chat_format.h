@@ -34,6 +34,9 @@ struct ChatStyle {
   ChatFormat format = ChatFormat::kPlain;
   // Put first when the first message is not from "system"; "" for none.
   std::string default_system;
+  // Llama 3.1 and later: what every system message begins with; when not
+  // empty there always is one.
+  std::string system_preamble;
 };
 
 // Recognises the format of a Jinja chat template. kInvalidArgument, saying
@@ -42,7 +45,9 @@ struct ChatStyle {
 absl::StatusOr<ChatStyle> RecogniseChatTemplate(std::string_view chat_template);
 
 struct ChatMessage {
-  std::string role;  // "system", "user" or "assistant"
+  // "system", "user" or "assistant"; ChatML and Llama 3 have others too, e.g.
+  // "tool".
+  std::string role;
   std::string content;
 };
 
@@ -56,7 +61,11 @@ struct PromptPiece {
 // The rendered prompt in pieces; with `add_generation_prompt` the assistant's
 // turn is opened at the end, and `assistant_prefix` (what the answer begins
 // with) follows. kInvalidArgument for a role or an order of roles that the
-// format does not have.
+// format does not have, and for a prefix without a turn to put it in.
+//
+// The texts are those of the templates that came with SmolLM2 (ChatML),
+// Llama-2-chat, Llama-3-Instruct, Zephyr and, for Mistral, of version 1 of its
+// own tokenizer. Plain joins the contents with line ends.
 absl::StatusOr<std::vector<PromptPiece>> RenderChat(
     const ChatStyle& style, std::span<const ChatMessage> messages,
     bool add_generation_prompt, std::string_view assistant_prefix = "");

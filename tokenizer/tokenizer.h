@@ -26,6 +26,15 @@ struct EncodeOptions {
   bool add_bos = true;
 };
 
+// A stretch of a text that is encoded as one: a prompt is often put together
+// from trusted control text and what a user wrote.
+struct TextPiece {
+  std::string_view text;
+  // As in EncodeOptions, for this piece alone; a control token that two pieces
+  // spell together is ordinary text.
+  bool parse_special = false;
+};
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -34,6 +43,12 @@ class Tokenizer {
   // invalid UTF-8, which is encoded byte by byte or as U+FFFD).
   virtual absl::StatusOr<std::vector<int32_t>> Encode(
       std::string_view text, const EncodeOptions& options) const = 0;
+
+  // Encodes the pieces as the one text they make: words go across their
+  // borders. The default encodes each by itself, which is the same only where
+  // no token has more than one byte.
+  virtual absl::StatusOr<std::vector<int32_t>> EncodePieces(
+      std::span<const TextPiece> pieces, bool add_bos) const;
 
   // The bytes a token adds to a text; possibly an incomplete UTF-8 sequence.
   // Control tokens give "" unless `render_special`. Ids outside the vocabulary
@@ -75,8 +90,14 @@ struct Vocabulary {
   std::optional<int32_t> eos_id;
   std::optional<int32_t> eot_id;
   std::optional<int32_t> unknown_id;
-  std::optional<bool> add_bos;  // absent: true for "llama", false for "gpt2"
-  std::optional<bool> add_space_prefix;  // absent: true for "llama"
+  std::vector<int32_t> stop_ids;  // more than eos_id and eot_id
+  // Absent: true for "llama" and for "gpt2" with the pre-tokenisation
+  // "llama-bpe", whose files leave it out; else false.
+  std::optional<bool> add_bos;
+  std::optional<bool> add_space_prefix;  // "llama"; absent: true
+  // "gpt2": a word that is itself a token is taken without merging. Absent:
+  // true for the pre-tokenisation "llama-bpe".
+  std::optional<bool> ignore_merges;
   std::string chat_template;  // Jinja source; recognised, never executed
 };
 

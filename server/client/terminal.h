@@ -1,0 +1,15 @@
+// Where a sub-command reads and writes; tests give it strings.
+#pragma once
+
+#include <iosfwd>
+
+namespace sentencekv {
+
+struct Terminal {
+  std::istream& in;
+  std::ostream& out;
+  std::ostream& err;
+  bool interactive = false;  // a person types: show prompts
+};
+
+}  // namespace sentencekv

@@ -1,0 +1,313 @@
+// Attention over one tile, in the Simd of the including file's level. Included
+// only by attention_LEVEL.cc. Order of arithmetic: attention_tile.h.
+//
+// Two ways to the same bits. Few queries (decoding) read K and V from their
+// pages, converting as they go, and prefetch the next block: the time is that
+// of reading memory. Many queries (prefill) convert each block once into float
+// panels that all of them share: the time is that of the multiplications.
+#pragma once
+
+#include "kernels/cpu/attention_product.h"
+#include "kernels/cpu/attention_tile.h"
+#include "kernels/cpu/simd.h"
+
+namespace sentencekv {
+namespace {
+
+// Queries that go through the products together.
+constexpr int64_t kGroupQueries = 6;
+// Up to this many queries read pages directly; the panels pay from three
+// passes on.
+constexpr int64_t kDirectQueries = 2 * kGroupQueries;
+
+constexpr float kMinusInfinity = -__builtin_inff();
+
+constexpr int64_t PaddedDim(int64_t head_dim) {
+  return (head_dim + Simd::kLanes - 1) / Simd::kLanes * Simd::kLanes;
+}
+
+// Working memory of one tile, cut out of its scratch.
+struct TileState {
+  float* q;        // [queries, D], times scale and log2(e)
+  float* partial;  // [queries, state] of the current partition
+  float* total;    // [queries, state] of the partitions before it
+  float* scores;   // [kGroupQueries, kBlockTokens]; then probabilities
+  float* k_panel;  // [D, kBlockTokens]
+  float* v_panel;  // [kBlockTokens, PaddedDim(D)]
+  int64_t state_floats;
+};
+
+inline float& MaximumOf(float* state, int64_t state_floats) {
+  return state[state_floats - 16];
+}
+inline float& SumOf(float* state, int64_t state_floats) {
+  return state[state_floats - 15];
+}
+
+int64_t ScratchFloats(int64_t num_queries, int64_t head_dim) {
+  return num_queries * (head_dim + 2 * StateFloats(head_dim)) +
+         kGroupQueries * kBlockTokens +
+         kBlockTokens * (head_dim + PaddedDim(head_dim)) + 5 * 16;
+}
+
+TileState CutScratch(const AttentionTile& tile, float* scratch) {
+  const int64_t queries = tile.num_queries();
+  const int64_t dim = tile.head_dim;
+  // Every part starts on a cache line.
+  const auto take = [&scratch](int64_t floats) {
+    float* part = scratch;
+    scratch += (floats + 15) / 16 * 16;
+    return part;
+  };
+  TileState state;
+  state.state_floats = StateFloats(dim);
+  state.scores = take(kGroupQueries * kBlockTokens);
+  state.k_panel = take(kBlockTokens * dim);
+  state.v_panel = take(kBlockTokens * PaddedDim(dim));
+  state.q = take(queries * dim);
+  state.partial = take(queries * state.state_floats);
+  state.total = take(queries * state.state_floats);
+  return state;
+}
+
+// Scores are taken in powers of two, so that the softmax needs 2^x only.
+void ScaleQueries(const AttentionTile& tile, float* q) {
+  const float scale = tile.scale * kLog2E;
+  for (int64_t r = 0; r < tile.num_rows; ++r) {
+    const float* row = tile.q + r * tile.q_stride;
+    for (int64_t i = 0; i < tile.num_heads * tile.head_dim; ++i) {
+      *q++ = row[i] * scale;
+    }
+  }
+}
+
+void ResetStates(float* states, int64_t queries, int64_t state_floats) {
+  for (int64_t i = 0; i < queries; ++i, states += state_floats) {
+    for (int64_t j = 0; j < state_floats; ++j) states[j] = 0;
+    MaximumOf(states, state_floats) = kMinusInfinity;
+  }
+}
+
+inline float Exp2OfOne(float x) {
+  return Simd::First(Simd::Exp2NonPositive(Simd::Set(x)));
+}
+
+// One softmax step of a query over the first `visible` scores of a block, which
+// become probabilities. Returns the factor of the sums so far.
+inline float UpdateSoftmax(float* scores, int64_t visible, float& maximum,
+                           float& sum) {
+  constexpr int64_t kLanes = Simd::kLanes;
+  const int64_t tail = visible % kLanes;
+  if (tail != 0) {
+    float* last = scores + visible - tail;
+    Simd::Store(last, Simd::KeepFirst(Simd::Load(last), tail));
+  }
+  Simd::Vec highest = Simd::Load(scores);
+  for (int64_t i = kLanes; i < visible; i += kLanes) {
+    highest = Simd::Max(highest, Simd::Load(scores + i));
+  }
+  const float block_maximum = Simd::MaxLane(highest);
+  const float next = block_maximum > maximum ? block_maximum : maximum;
+  const float factor = Exp2OfOne(maximum - next);
+  const Simd::Vec subtrahend = Simd::Set(next);
+  Simd::Vec total = Simd::Zero();
+  for (int64_t i = 0; i < visible; i += kLanes) {
+    const Simd::Vec p =
+        Simd::Exp2NonPositive(Simd::Sub(Simd::Load(scores + i), subtrahend));
+    Simd::Store(scores + i, p);
+    total = Simd::Add(total, p);
+  }
+  maximum = next;
+  sum = sum * factor + Simd::Sum(total);
+  return factor;
+}
+
+// A run of up to kGroupQueries queries against one block.
+struct Group {
+  int64_t begin;                   // first query
+  int rows;                        // queries
+  int64_t visible[kGroupQueries];  // keys of the block that each may see
+  int64_t most;                    // the greatest of them
+  int64_t fewest;                  // the least of them
+};
+
+Group MakeGroup(const AttentionTile& tile, int64_t begin, int64_t block_begin) {
+  Group group;
+  group.begin = begin;
+  const int64_t left = tile.num_queries() - begin;
+  group.rows = static_cast<int>(left < kGroupQueries ? left : kGroupQueries);
+  for (int i = 0; i < group.rows; ++i) {
+    const int64_t position = tile.position + (begin + i) / tile.num_heads;
+    int64_t visible = position + 1 - block_begin;
+    if (visible < 0) visible = 0;
+    group.visible[i] = visible < kBlockTokens ? visible : kBlockTokens;
+  }
+  // Positions rise with the query.
+  group.fewest = group.visible[0];
+  group.most = group.visible[group.rows - 1];
+  return group;
+}
+
+// Scores, softmax and output sums of a group against a block.
+template <typename KeySource, typename ValueSource>
+void AttendGroup(const AttentionTile& tile, const TileState& state,
+                 const Group& group, const KeySource& keys,
+                 const ValueSource& values) {
+  const int64_t stride = state.state_floats;
+  const int64_t vectors = (group.most + Simd::kLanes - 1) / Simd::kLanes;
+  MultiplyStrip(group.rows,
+                {.a = state.q + group.begin * tile.head_dim,
+                 .a_stride = tile.head_dim,
+                 .begin = 0,
+                 .end = tile.head_dim,
+                 .c = state.scores,
+                 .c_stride = kBlockTokens},
+                vectors, keys);
+  float factors[kGroupQueries];
+  float* states = state.partial + group.begin * stride;
+  for (int i = 0; i < group.rows; ++i) {
+    factors[i] = 1.0f;
+    if (group.visible[i] == 0) continue;
+    float* query_state = states + i * stride;
+    factors[i] = UpdateSoftmax(state.scores + i * kBlockTokens,
+                               group.visible[i], MaximumOf(query_state, stride),
+                               SumOf(query_state, stride));
+  }
+  Product product = {.a = state.scores,
+                     .a_stride = kBlockTokens,
+                     .begin = 0,
+                     .end = group.fewest,
+                     .c = states,
+                     .c_stride = stride,
+                     .factors = factors};
+  const int64_t dim_vectors = PaddedDim(tile.head_dim) / Simd::kLanes;
+  MultiplyStrip(group.rows, product, dim_vectors, values);
+  // At the diagonal later rows of the group see a few tokens more.
+  for (int i = 0; i < group.rows; ++i) {
+    if (group.visible[i] == group.fewest) continue;
+    const float one = 1.0f;
+    product.a = state.scores + i * kBlockTokens;
+    product.c = states + i * stride;
+    product.begin = group.fewest;
+    product.end = group.visible[i];
+    product.factors = &one;
+    MultiplyStrip(1, product, dim_vectors, values);
+  }
+}
+
+// Adds one partition to `total`. Both are states; order matters for the bits.
+void MergeState(const float* partial, float* total, int64_t state_floats) {
+  const float left = total[state_floats - 16];
+  const float right = partial[state_floats - 16];
+  const float maximum = right > left ? right : left;
+  const float left_factor = Exp2OfOne(left - maximum);
+  const float right_factor = Exp2OfOne(right - maximum);
+  for (int64_t i = 0; i < state_floats - 16; ++i) {
+    total[i] = total[i] * left_factor + partial[i] * right_factor;
+  }
+  MaximumOf(total, state_floats) = maximum;
+  SumOf(total, state_floats) = total[state_floats - 15] * left_factor +
+                               partial[state_floats - 15] * right_factor;
+}
+
+void WriteRow(const AttentionTile& tile, int64_t query, const float* state) {
+  const float inverse = 1.0f / state[StateFloats(tile.head_dim) - 15];
+  float* out = tile.out + query / tile.num_heads * tile.out_stride +
+               query % tile.num_heads * tile.head_dim;
+  for (int64_t i = 0; i < tile.head_dim; ++i) out[i] = state[i] * inverse;
+}
+
+// Runs the blocks of one partition over all queries of the tile.
+template <DType kType>
+void AttendPartition(const AttentionTile& tile, const TileState& state,
+                     int64_t partition) {
+  const int64_t queries = tile.num_queries();
+  const int64_t kv_len = tile.position + tile.num_rows;
+  const int64_t begin = partition * kPartitionTokens;
+  int64_t end = begin + kPartitionTokens;
+  if (end > kv_len) end = kv_len;
+  const bool direct =
+      queries <= kDirectQueries && tile.head_dim % Simd::kLanes == 0;
+  for (int64_t block = begin; block < end; block += kBlockTokens) {
+    const BlockPages pages = PagesOf(tile, block, end);
+    const KeyPages<kType> key_pages = {pages};
+    const ValuePages<kType> value_pages = {pages, tile.head_dim};
+    const Panel key_panel = {state.k_panel, kBlockTokens};
+    const Panel value_panel = {state.v_panel, PaddedDim(tile.head_dim)};
+    if (!direct) {
+      FillKeyPanel<kType>(pages, tile.head_dim, state.k_panel);
+      FillValuePanel<kType>(pages, tile.head_dim, PaddedDim(tile.head_dim),
+                            state.v_panel);
+    }
+    for (int64_t q = 0; q < queries; q += kGroupQueries) {
+      const Group group = MakeGroup(tile, q, block);
+      if (group.most == 0) continue;
+      if (direct) {
+        AttendGroup(tile, state, group, key_pages, value_pages);
+      } else {
+        AttendGroup(tile, state, group, key_panel, value_panel);
+      }
+    }
+  }
+}
+
+template <DType kType>
+void AttendTile(const AttentionTile& tile, float* scratch) {
+  TileState state = CutScratch(tile, scratch);
+  const int64_t queries = tile.num_queries();
+  const int64_t stride = state.state_floats;
+  ScaleQueries(tile, state.q);
+  if (tile.partials != nullptr) state.partial = tile.partials;
+  for (int64_t i = 0; i < tile.num_partitions; ++i) {
+    const int64_t partition = tile.first_partition + i;
+    ResetStates(state.partial, queries, stride);
+    AttendPartition<kType>(tile, state, partition);
+    if (i == 0) {
+      float* first = state.partial;
+      state.partial = state.total;
+      state.total = first;
+      continue;
+    }
+    // Rows before the partition have nothing in it.
+    for (int64_t q = 0; q < queries; ++q) {
+      if (tile.position + q / tile.num_heads < partition * kPartitionTokens) {
+        continue;
+      }
+      MergeState(state.partial + q * stride, state.total + q * stride, stride);
+    }
+  }
+  if (tile.partials != nullptr) return;
+  for (int64_t q = 0; q < queries; ++q) {
+    WriteRow(tile, q, state.total + q * stride);
+  }
+}
+
+void Attend(const AttentionTile& tile, float* scratch) {
+  switch (tile.dtype) {
+    case DType::kF32:
+      return AttendTile<DType::kF32>(tile, scratch);
+    case DType::kF16:
+      return AttendTile<DType::kF16>(tile, scratch);
+    case DType::kBF16:
+      return AttendTile<DType::kBF16>(tile, scratch);
+  }
+}
+
+void Merge(const AttentionTile& tile, int64_t num_partitions, float* partials) {
+  const int64_t queries = tile.num_queries();
+  const int64_t stride = StateFloats(tile.head_dim);
+  for (int64_t q = 0; q < queries; ++q) {
+    float* total = partials + q * stride;
+    const int64_t position = tile.position + q / tile.num_heads;
+    for (int64_t i = 1; i < num_partitions; ++i) {
+      if (position < i * kPartitionTokens) break;
+      MergeState(partials + (i * queries + q) * stride, total, stride);
+    }
+    WriteRow(tile, q, total);
+  }
+}
+
+constexpr AttentionKernels kAttentionKernels = {ScratchFloats, Attend, Merge};
+
+}  // namespace
+}  // namespace sentencekv

@@ -1,0 +1,15 @@
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/rope.h"
+#include "kernels/cpu/rope_kernel.h"
+
+namespace sentencekv {
+
+void FillRopePortable(CpuKernels& kernels) {
+  kernels.rope_table = RunRopeTable;  // in double, whatever the level
+  kernels.rope_store_kv = [](WorkerPool& pool,
+                             const RopeStoreKvParams& params) {
+    RunRopeStoreKv(pool, params, TurnAndStoreToken);
+  };
+}
+
+}  // namespace sentencekv

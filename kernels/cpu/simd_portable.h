@@ -1,0 +1,100 @@
+// Simd in the vector extensions of g++ and clang: 4 floats, which every
+// machine we know has registers for. See simd.h.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cpu/exp2_fraction.h"
+#include "kernels/half.h"
+
+namespace sentencekv {
+namespace {
+
+struct Simd {
+  typedef float Vec __attribute__((vector_size(16)));
+  typedef int32_t Bits __attribute__((vector_size(16)));
+  static constexpr int kLanes = 4;
+
+  static Vec Zero() { return Vec{}; }
+  static Vec Set(float x) { return Vec{x, x, x, x}; }
+  static Vec Load(const float* from) {
+    Vec x;
+    __builtin_memcpy(&x, from, sizeof(x));
+    return x;
+  }
+  static void Store(float* to, Vec x) { __builtin_memcpy(to, &x, sizeof(x)); }
+
+  static Vec LoadF16(const std::byte* from) {
+    uint16_t half[kLanes];
+    __builtin_memcpy(half, from, sizeof(half));
+    return Vec{F16ToF32(half[0]), F16ToF32(half[1]), F16ToF32(half[2]),
+               F16ToF32(half[3])};
+  }
+  static Vec LoadBf16(const std::byte* from) {
+    uint16_t half[kLanes];
+    __builtin_memcpy(half, from, sizeof(half));
+    return Vec{Bf16ToF32(half[0]), Bf16ToF32(half[1]), Bf16ToF32(half[2]),
+               Bf16ToF32(half[3])};
+  }
+  static void StoreF16(std::byte* to, Vec x) {
+    const uint16_t half[kLanes] = {F32ToF16(x[0]), F32ToF16(x[1]),
+                                   F32ToF16(x[2]), F32ToF16(x[3])};
+    __builtin_memcpy(to, half, sizeof(half));
+  }
+  static void StoreBf16(std::byte* to, Vec x) {
+    const uint16_t half[kLanes] = {F32ToBf16(x[0]), F32ToBf16(x[1]),
+                                   F32ToBf16(x[2]), F32ToBf16(x[3])};
+    __builtin_memcpy(to, half, sizeof(half));
+  }
+
+  static Vec Add(Vec a, Vec b) { return a + b; }
+  static Vec Sub(Vec a, Vec b) { return a - b; }
+  static Vec Mul(Vec a, Vec b) { return a * b; }
+  static Vec Div(Vec a, Vec b) { return a / b; }
+  // Built with -ffp-contract=off: never fused, on any machine.
+  static Vec Fma(Vec a, Vec b, Vec c) { return a * b + c; }
+  static Vec Max(Vec a, Vec b) { return a > b ? a : b; }
+
+  static float First(Vec x) { return x[0]; }
+  static float Sum(Vec x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+  static float MaxLane(Vec x) {
+    const float even = x[0] > x[2] ? x[0] : x[2];
+    const float odd = x[1] > x[3] ? x[1] : x[3];
+    return even > odd ? even : odd;
+  }
+
+  static Vec KeepFirst(Vec x, int64_t count) {
+    const Bits keep = Bits{0, 1, 2, 3} < static_cast<int32_t>(count);
+    return keep ? x : Set(-__builtin_inff());
+  }
+  static Vec RotatePairs(Vec x, Vec cos_sin) {
+    return Vec{x[0] * cos_sin[0] - x[1] * cos_sin[1],
+               x[0] * cos_sin[1] + x[1] * cos_sin[0],
+               x[2] * cos_sin[2] - x[3] * cos_sin[3],
+               x[2] * cos_sin[3] + x[3] * cos_sin[2]};
+  }
+
+  static Vec Exp2NonPositive(Vec x) {
+    const Vec lowest = Set(-126.0f);
+    // Keeps NaN out of the conversion to integers; it comes back at the end.
+    const Vec clamped = x >= lowest ? x : lowest;
+    // Adding 1.5 * 2^23 rounds to a whole number, ties to even.
+    const Vec shift = Set(0x1.8p23f);
+    const Vec whole = (clamped + shift) - shift;
+    const Vec power = Exp2Fraction<Simd>(clamped - whole);
+    const Bits exponent = __builtin_convertvector(whole, Bits) << 23;
+    const Vec scaled = (Vec)((Bits)power + exponent);
+    const Vec result = x < lowest ? Zero() : scaled;
+    return x != x ? x : result;
+  }
+  // By halves, so that neither factor leaves the range of exponents.
+  static Vec Exp2(Vec x) {
+    const Vec half = x * Set(0.5f);
+    const Vec root = Exp2NonPositive(half > Set(126.0f) ? Set(126.0f) : half);
+    return root * root;
+  }
+};
+
+}  // namespace
+}  // namespace sentencekv

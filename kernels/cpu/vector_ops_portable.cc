@@ -1,0 +1,19 @@
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/vector_ops.h"
+#include "kernels/cpu/vector_ops_kernel.h"
+
+namespace sentencekv {
+
+void FillVectorOpsPortable(CpuKernels& kernels) {
+  kernels.rms_norm = [](WorkerPool& pool, const RmsNormParams& params) {
+    RunRmsNorm(pool, params, kVectorOpsKernels);
+  };
+  kernels.swiglu = [](WorkerPool& pool, const SwiGluParams& params) {
+    RunSwiGlu(pool, params, kVectorOpsKernels);
+  };
+  // Copies have nothing to gain from a level.
+  kernels.gather_rows = RunGatherRows;
+  kernels.copy_pages = RunCopyPages;
+}
+
+}  // namespace sentencekv

@@ -51,6 +51,11 @@ class ArgumentCheck {
         .Positive("head_dim", layout.head_dim)
         .That(layout.dtype <= DType::kBF16, "unknown dtype of the KV pool");
   }
+  // Sizes that the attention kernels are written for.
+  ArgumentCheck& Head(int64_t head_dim) {
+    return InRange("head_dim", head_dim, 8, 256)
+        .That(head_dim % 8 == 0, "head_dim must be a multiple of 8");
+  }
   ArgumentCheck& Matrix(const char* name, const WeightMatrix* matrix) {
     if (!NotNull(name, matrix).ok()) return *this;
     return NotNull("data of the weight matrix", matrix->data.data())
@@ -239,6 +244,7 @@ absl::Status Backend::RopeStoreKv(const RopeStoreKvParams& params) {
       .NotNull("kv.base", params.kv.base)
       .NotNull("sequences", params.sequences)
       .Layout(layout)
+      .Head(layout.head_dim)
       .Positive("num_heads", params.num_heads)
       .InRange("rotary_dims", params.rotary_dims, 2, layout.head_dim)
       .That(params.rotary_dims % 2 == 0, "rotary_dims must be even")
@@ -260,6 +266,7 @@ absl::Status Backend::Attention(const AttentionParams& params) {
       .NotNull("kv.base", params.kv.base)
       .NotNull("sequences", params.sequences)
       .Layout(layout)
+      .Head(layout.head_dim)
       .Positive("num_heads", params.num_heads);
   if (!check.ok()) return check.status();
   check

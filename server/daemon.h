@@ -1,0 +1,81 @@
+// The composition root: from a configuration to a process that serves, and
+// back. main() contains nothing but a call of RunDaemon, so that tests run the
+// same code.
+#pragma once
+
+#include <cstdint>
+#include <iosfwd>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "cache/page_pool.h"
+#include "engine/clock.h"
+#include "engine/engine.h"
+#include "engine/model_loader.h"
+#include "kernels/backend.h"
+#include "server/front_end.h"
+#include "server/server_config.h"
+
+namespace sentencekv {
+
+// A failure to start, with the exit code it leads to.
+struct StartError {
+  ExitCode exit_code = ExitCode::kOther;
+  absl::Status status;
+};
+
+// A server with everything below it. Start, Drain and the destructor on one
+// thread; Abort on any.
+class Daemon {
+ public:
+  Daemon() = default;
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Loads the model, starts the engine and listens; status OK on success.
+  // Once.
+  StartError Start(const ServerConfig& config);
+
+  int grpc_port() const { return front_end_->grpc_port(); }
+  int metrics_port() const { return front_end_->metrics_port(); }
+  // "listening on HOST:PORT, metrics on ..., model ..., N pages".
+  std::string ReadyLine() const;
+
+  // As FrontEnd.
+  bool Drain(absl::Duration timeout) { return front_end_->Drain(timeout); }
+  void Abort() { front_end_->Abort(); }
+
+ private:
+  absl::Status LoadOnto(const ServerConfig& config);
+  absl::Status StartEngine(const ServerConfig& config);
+
+  // In the order of construction: each may borrow from those above it.
+  ServerConfig config_;
+  SystemClock clock_;
+  std::unique_ptr<Backend> backend_;
+  LoadedModel loaded_;
+  ChatStyle chat_style_;
+  std::unique_ptr<PagePool> pool_;
+  std::shared_ptr<EngineMetrics> metrics_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<FrontEnd> front_end_;
+};
+
+// Host memory for K and V when --kv_host_memory is 0: a quarter of
+// `physical_bytes`, but no more than `max_running` requests of
+// `context_length` tokens need.
+int64_t DefaultKvHostMemory(int64_t physical_bytes, int64_t page_bytes,
+                            int64_t context_length, int64_t max_running);
+
+// The name that requests use when --model_name is not given: the file's
+// without ".gguf", or the folder's.
+std::string DefaultModelName(const std::string& path);
+
+// Runs the whole process: flags, start, signals, drain. Returns the exit code.
+int RunDaemon(int argc, const char* const* argv, std::ostream& out,
+              std::ostream& error);
+
+}  // namespace sentencekv

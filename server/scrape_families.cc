@@ -1,0 +1,130 @@
+#include "server/scrape_families.h"
+
+#include <utility>
+
+#include "server/process_stats.h"
+
+namespace sentencekv {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+// Adds one sample to the family `name`, which is made when it is not the last.
+void Append(MetricType type, const char* name, const char* help, Labels labels,
+            double value, MetricFamilies* families) {
+  if (families->empty() || families->back().name != name)
+    families->push_back({name, help, type, {}});
+  ClientMetric metric;
+  metric.label = std::move(labels);
+  if (type == MetricType::Counter) {
+    metric.counter.value = value;
+  } else {
+    metric.gauge.value = value;
+  }
+  families->back().metric.push_back(std::move(metric));
+}
+
+void AppendGauge(const char* name, const char* help, Labels labels,
+                 int64_t value, MetricFamilies* families) {
+  Append(MetricType::Gauge, name, help, std::move(labels),
+         static_cast<double>(value), families);
+}
+
+void AppendCounter(const char* name, const char* help, Labels labels,
+                   int64_t value, MetricFamilies* families) {
+  Append(MetricType::Counter, name, help, std::move(labels),
+         static_cast<double>(value), families);
+}
+
+// Families that mean the same under both names.
+constexpr std::pair<const char*, const char*> kAliases[] = {
+    {"sentencekv_requests_waiting", "vllm:num_requests_waiting"},
+    {"sentencekv_requests_running", "vllm:num_requests_running"},
+    {"sentencekv_kv_usage_ratio", "vllm:kv_cache_usage_perc"},
+    {"sentencekv_prompt_tokens_total", "vllm:prefix_cache_queries_total"},
+    {"sentencekv_cached_tokens_total", "vllm:prefix_cache_hits_total"},
+    {"sentencekv_preemptions_total", "vllm:num_preemptions_total"},
+    {"sentencekv_time_to_first_token_seconds",
+     "vllm:time_to_first_token_seconds"},
+    {"sentencekv_inter_token_latency_seconds",
+     "vllm:inter_token_latency_seconds"},
+};
+
+}  // namespace
+
+void AppendEngineFamilies(const EngineStats& stats,
+                          const std::string& model_name,
+                          MetricFamilies* families) {
+  const Labels labels = {{"model_name", model_name}};
+  const auto labels_and = [&](const char* name, const char* value) {
+    return Labels{{"model_name", model_name}, {name, value}};
+  };
+  AppendGauge("sentencekv_requests_running", "Requests being computed", labels,
+              stats.running, families);
+  AppendGauge("sentencekv_requests_waiting", "Requests in the queue", labels,
+              stats.waiting, families);
+  AppendGauge("sentencekv_waiting_tokens", "Prompt tokens in the queue", labels,
+              stats.waiting_tokens, families);
+  AppendGauge("sentencekv_kv_pages", "Pages of the KV pool by state",
+              labels_and("state", "free"), stats.pages_free, families);
+  AppendGauge("sentencekv_kv_pages", "Pages of the KV pool by state",
+              labels_and("state", "used"), stats.pages_used, families);
+  AppendGauge("sentencekv_kv_page_capacity", "Pages of the KV pool", labels,
+              stats.pages_total, families);
+  AppendGauge("sentencekv_kv_page_tokens", "Tokens that a page holds", labels,
+              stats.page_tokens, families);
+  AppendGauge("sentencekv_kv_page_bytes", "Bytes of a page, all layers", labels,
+              stats.kv_bytes_per_page, families);
+  const double usage = stats.pages_total > 0
+                           ? static_cast<double>(stats.pages_used) /
+                                 static_cast<double>(stats.pages_total)
+                           : 0;
+  Append(MetricType::Gauge, "sentencekv_kv_usage_ratio",
+         "Share of the KV pool that is used, 0 to 1", labels, usage, families);
+  AppendGauge("sentencekv_draining", "1 while the server shuts down", labels,
+              stats.draining ? 1 : 0, families);
+  AppendCounter("sentencekv_prompt_tokens_total", "Prompt tokens", labels,
+                stats.prompt_tokens, families);
+  AppendCounter("sentencekv_generated_tokens_total", "Generated tokens", labels,
+                stats.generated_tokens, families);
+  AppendCounter("sentencekv_preemptions_total",
+                "Requests put back into the queue for want of pages", labels,
+                stats.preemptions, families);
+  AppendCounter("sentencekv_steps_total", "Engine steps", labels, stats.steps,
+                families);
+  AppendGauge("vllm:cache_config_info", "Shape of the KV pool; always 1",
+              {{"model_name", model_name},
+               {"block_size", std::to_string(stats.page_tokens)},
+               {"num_gpu_blocks", std::to_string(stats.pages_total)}},
+              1, families);
+}
+
+void AppendProcessFamilies(absl::Duration uptime, MetricFamilies* families) {
+  const ProcessStats process = ReadProcessStats();
+  AppendGauge("sentencekv_process_resident_bytes",
+              "Resident memory of the server process", {},
+              process.resident_bytes, families);
+  AppendGauge("sentencekv_process_threads", "Threads of the server process", {},
+              process.threads, families);
+  Append(MetricType::Gauge, "sentencekv_process_uptime_seconds",
+         "Time since the server was ready", {}, absl::ToDoubleSeconds(uptime),
+         families);
+}
+
+void AppendAliases(MetricFamilies* families) {
+  const size_t count = families->size();
+  families->reserve(count + std::size(kAliases));
+  for (size_t i = 0; i < count; ++i) {
+    for (const auto& [name, alias] : kAliases) {
+      if ((*families)[i].name != name) continue;
+      MetricFamily copy = (*families)[i];
+      copy.name = alias;
+      families->push_back(std::move(copy));
+    }
+  }
+}
+
+}  // namespace sentencekv

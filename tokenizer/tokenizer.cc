@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "kernels/status_macros.h"
 #include "tokenizer/bpe_tokenizer.h"
+#include "tokenizer/sentencepiece_tokenizer.h"
 
 namespace sentencekv {
 
@@ -29,6 +32,11 @@ std::string Tokenizer::Decode(std::span<const int32_t> ids,
 absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(
     Vocabulary vocabulary) {
   if (vocabulary.model == "gpt2") return BpeTokenizer::Make(vocabulary);
+  if (vocabulary.model == "llama") {
+    SentencePieceModel model;
+    model.vocabulary = std::move(vocabulary);
+    return SentencePieceTokenizer::Make(std::move(model));
+  }
   return absl::InvalidArgumentError(fmt::format(
       "vocabulary: model is not supported (llama and gpt2 are): '{}'",
       vocabulary.model));

@@ -1,0 +1,69 @@
+// Runs a Model for tests: sequences with their pages, greedy choice.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cache/kv_policy.h"
+#include "cache/page_pool.h"
+#include "engine/model.h"
+#include "engine/model_loader.h"
+#include "kernels/backend.h"
+
+namespace sentencekv {
+
+struct ModelRunnerOptions {
+  int64_t num_pages = 64;
+  DType kv_dtype = DType::kF32;
+  int num_threads = 1;
+  std::string cpu_level;  // "" is the highest
+  ModelLoadOptions load;
+};
+
+// A model with its backend, pool and policy `full`. Every failure aborts with
+// its message.
+class ModelRunner {
+ public:
+  // Loads the network of `path`; its tokenizer is left alone.
+  explicit ModelRunner(const std::string& path,
+                       const ModelRunnerOptions& options = {});
+
+  // A new sequence; its index.
+  size_t Add();
+  CachedSequence& sequence(size_t index) { return *sequences_[index]; }
+
+  struct Feed {
+    size_t sequence = 0;
+    std::span<const int32_t> tokens;
+    int64_t num_logits = 1;
+  };
+  // One step. Rows of logits as Model::Forward orders them; copied.
+  std::vector<std::vector<float>> Step(std::span<const Feed> feeds);
+  // One step of one sequence; the logits of its last tokens.
+  std::vector<std::vector<float>> Step(size_t sequence,
+                                       std::span<const int32_t> tokens,
+                                       int64_t num_logits = 1);
+  // Feeds tokens in steps of at most `chunk`; the logits after each token.
+  std::vector<std::vector<float>> RunAll(size_t sequence,
+                                         std::span<const int32_t> tokens,
+                                         int64_t chunk);
+
+  Model& model() { return *model_; }
+  PagePool& pool() { return *pool_; }
+  Backend& backend() { return *backend_; }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<PagePool> pool_;
+  std::unique_ptr<KvPolicy> policy_;
+  std::vector<std::unique_ptr<CachedSequence>> sequences_;
+};
+
+// The index of the highest value, the lowest one on ties.
+int32_t Greedy(std::span<const float> logits);
+
+}  // namespace sentencekv

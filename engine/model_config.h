@@ -26,7 +26,7 @@ struct LlamaConfig {
   int64_t ffn_width = 0;       // F
   int64_t num_heads = 0;       // H, a multiple of G
   int64_t num_kv_heads = 0;    // G
-  int64_t head_dim = 0;        // D, even; H D need not be M
+  int64_t head_dim = 0;        // D, a multiple of 8; H D need not be M
   int64_t vocab_size = 0;      // V
   int64_t context_length = 0;  // tokens
   float norm_epsilon = 0;

@@ -16,7 +16,9 @@ inline constexpr int64_t kMaxModelLayers = 1024;
 inline constexpr int64_t kMaxModelWidth = 1 << 17;
 inline constexpr int64_t kMaxFfnWidth = 1 << 20;
 inline constexpr int64_t kMaxHeads = 1024;
-inline constexpr int64_t kMaxHeadDim = 1024;
+inline constexpr int64_t kMaxHeadDim = 256;
+// What the attention kernels take.
+inline constexpr int64_t kHeadDimMultiple = 8;
 inline constexpr int64_t kMaxVocabSize = 1 << 22;
 inline constexpr int64_t kMaxContextLength = 1 << 26;
 inline constexpr double kMinRopeTheta = 1.001;

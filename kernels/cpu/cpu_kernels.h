@@ -16,7 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_level.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/op_params.h"
 

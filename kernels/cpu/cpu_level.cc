@@ -1,4 +1,5 @@
-// Which instruction sets this machine and its system can run.
+#include "kernels/cpu/cpu_level.h"
+
 #include "fmt/format.h"
 #include "kernels/cpu/cpu_backend.h"
 

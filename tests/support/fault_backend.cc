@@ -1,0 +1,109 @@
+#include "tests/support/fault_backend.h"
+
+#include <utility>
+
+#include "kernels/check.h"
+#include "kernels/status_macros.h"
+
+namespace sentencekv {
+
+int64_t FaultBackend::num_calls() const {
+  std::lock_guard lock(mutex_);
+  return num_calls_;
+}
+
+void FaultBackend::FailCall(int64_t n, absl::Status status) {
+  SKV_CHECK(n >= 0 && !status.ok());
+  std::lock_guard lock(mutex_);
+  failing_call_ = n == 0 ? 0 : num_calls_ + n;
+  status_ = std::move(status);
+  failed_method_.clear();
+}
+
+std::string FaultBackend::failed_method() const {
+  std::lock_guard lock(mutex_);
+  return failed_method_;
+}
+
+absl::Status FaultBackend::Count(const char* method) {
+  std::lock_guard lock(mutex_);
+  if (++num_calls_ != failing_call_) return absl::OkStatus();
+  failed_method_ = method;
+  return status_;
+}
+
+absl::StatusOr<Buffer> FaultBackend::Allocate(size_t size_bytes) {
+  SKV_RETURN_IF_ERROR(Count("Allocate"));
+  return inner_->Allocate(size_bytes);
+}
+
+absl::Status FaultBackend::CopyToDevice(void* destination, const void* source,
+                                        size_t size_bytes) {
+  SKV_RETURN_IF_ERROR(Count("CopyToDevice"));
+  return inner_->CopyToDevice(destination, source, size_bytes);
+}
+
+absl::Status FaultBackend::CopyToHost(void* destination, const void* source,
+                                      size_t size_bytes) {
+  SKV_RETURN_IF_ERROR(Count("CopyToHost"));
+  return inner_->CopyToHost(destination, source, size_bytes);
+}
+
+absl::Status FaultBackend::Synchronize() {
+  SKV_RETURN_IF_ERROR(Count("Synchronize"));
+  return inner_->Synchronize();
+}
+
+// The backend behind chooses the format again, from the same parts.
+absl::StatusOr<WeightMatrix> FaultBackend::DoPackWeights(
+    std::span<const MatrixSource> parts, WeightFormat /*format*/) {
+  SKV_RETURN_IF_ERROR(Count("PackWeights"));
+  return inner_->PackWeights(parts);
+}
+
+absl::Status FaultBackend::DoEmbed(const EmbedParams& params) {
+  SKV_RETURN_IF_ERROR(Count("Embed"));
+  return inner_->Embed(params);
+}
+
+absl::Status FaultBackend::DoRmsNorm(const RmsNormParams& params) {
+  SKV_RETURN_IF_ERROR(Count("RmsNorm"));
+  return inner_->RmsNorm(params);
+}
+
+absl::Status FaultBackend::DoMatMul(const MatMulParams& params) {
+  SKV_RETURN_IF_ERROR(Count("MatMul"));
+  return inner_->MatMul(params);
+}
+
+absl::Status FaultBackend::DoSwiGlu(const SwiGluParams& params) {
+  SKV_RETURN_IF_ERROR(Count("SwiGlu"));
+  return inner_->SwiGlu(params);
+}
+
+absl::Status FaultBackend::DoGatherRows(const GatherRowsParams& params) {
+  SKV_RETURN_IF_ERROR(Count("GatherRows"));
+  return inner_->GatherRows(params);
+}
+
+absl::Status FaultBackend::DoRopeTable(const RopeTableParams& params) {
+  SKV_RETURN_IF_ERROR(Count("RopeTable"));
+  return inner_->RopeTable(params);
+}
+
+absl::Status FaultBackend::DoRopeStoreKv(const RopeStoreKvParams& params) {
+  SKV_RETURN_IF_ERROR(Count("RopeStoreKv"));
+  return inner_->RopeStoreKv(params);
+}
+
+absl::Status FaultBackend::DoAttention(const AttentionParams& params) {
+  SKV_RETURN_IF_ERROR(Count("Attention"));
+  return inner_->Attention(params);
+}
+
+absl::Status FaultBackend::DoCopyPages(const CopyPagesParams& params) {
+  SKV_RETURN_IF_ERROR(Count("CopyPages"));
+  return inner_->CopyPages(params);
+}
+
+}  // namespace sentencekv

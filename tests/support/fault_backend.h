@@ -1,0 +1,67 @@
+// A backend that forwards to another one, counts the calls, and fails one of
+// them on command: for tests of what happens when a device errs at any point.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "kernels/backend.h"
+
+namespace sentencekv {
+
+// Safe to arm and to read from a thread other than the one that uses it.
+//
+// Counted are all methods that return a status: allocations, copies,
+// synchronisation, and the operations whose arguments are right and whose step
+// is not empty. A failed call does not reach the backend behind.
+class FaultBackend final : public Backend {
+ public:
+  explicit FaultBackend(std::unique_ptr<Backend> inner)
+      : inner_(std::move(inner)) {}
+
+  // Calls so far, failed ones too.
+  int64_t num_calls() const;
+  // Makes the n-th call from now on (1: the next) return `status`, once.
+  // Replaces an earlier order; 0 cancels it. REQUIRES: status is an error.
+  void FailCall(int64_t n, absl::Status status);
+  // Name of the method that failed, e.g. "MatMul"; empty while none has since
+  // FailCall.
+  std::string failed_method() const;
+
+  std::string description() const override {
+    return "fault injection on " + inner_->description();
+  }
+  absl::StatusOr<Buffer> Allocate(size_t size_bytes) override;
+  absl::Status CopyToDevice(void* destination, const void* source,
+                            size_t size_bytes) override;
+  absl::Status CopyToHost(void* destination, const void* source,
+                          size_t size_bytes) override;
+  absl::Status Synchronize() override;
+
+ private:
+  // Counts a call; the ordered error when it is the one to fail.
+  absl::Status Count(const char* method);
+
+  absl::StatusOr<WeightMatrix> DoPackWeights(
+      std::span<const MatrixSource> parts, WeightFormat format) override;
+  absl::Status DoEmbed(const EmbedParams& params) override;
+  absl::Status DoRmsNorm(const RmsNormParams& params) override;
+  absl::Status DoMatMul(const MatMulParams& params) override;
+  absl::Status DoSwiGlu(const SwiGluParams& params) override;
+  absl::Status DoGatherRows(const GatherRowsParams& params) override;
+  absl::Status DoRopeTable(const RopeTableParams& params) override;
+  absl::Status DoRopeStoreKv(const RopeStoreKvParams& params) override;
+  absl::Status DoAttention(const AttentionParams& params) override;
+  absl::Status DoCopyPages(const CopyPagesParams& params) override;
+
+  const std::unique_ptr<Backend> inner_;
+  mutable std::mutex mutex_;
+  int64_t num_calls_ = 0;
+  int64_t failing_call_ = 0;  // in terms of num_calls_; 0: none
+  absl::Status status_;
+  std::string failed_method_;
+};
+
+}  // namespace sentencekv

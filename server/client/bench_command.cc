@@ -19,7 +19,7 @@ class BenchCommand final : public Command {
     return "Measure latency and throughput under load";
   }
   void AddFlags(CLI::App& app) override;
-  ExitCode Run(Session& session) override;
+  ClientExitCode Run(Session& session) override;
 
  private:
   // Prompt number `index` with the flags of this run.
@@ -103,7 +103,7 @@ BenchLoad BenchCommand::MakeLoad(const ConnectionFlags& connection) const {
   return load;
 }
 
-ExitCode BenchCommand::Run(Session& session) {
+ClientExitCode BenchCommand::Run(Session& session) {
   Terminal& terminal = session.terminal;
   // Fixed lengths and no luck, unless asked for: runs are to be compared.
   if (!flags_.max_tokens) flags_.max_tokens = intruder_tokens_ > 0 ? 1024 : 64;
@@ -124,15 +124,15 @@ ExitCode BenchCommand::Run(Session& session) {
   } else {
     terminal.out << BenchReportToText(report) << std::flush;
   }
-  if (result.interrupted) return ExitCode::kCancelled;
+  if (result.interrupted) return ClientExitCode::kCancelled;
   if (result.intruder.has_value() && !result.intruder->status.ok()) {
     return Fail(terminal, result.intruder->status);
   }
-  if (report.failed == 0) return ExitCode::kOk;
+  if (report.failed == 0) return ClientExitCode::kOk;
   for (const Answer& answer : result.answers) {
     if (!answer.status.ok()) return Fail(terminal, answer.status);
   }
-  return ExitCode::kFailed;
+  return ClientExitCode::kFailed;
 }
 
 }  // namespace

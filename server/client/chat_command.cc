@@ -22,7 +22,7 @@ class ChatCommand final : public Command {
     flags_.AddTo(app);
   }
 
-  ExitCode Run(Session& session) override {
+  ClientExitCode Run(Session& session) override {
     v1::GenerateRequest request;
     const absl::Status filled = flags_.Fill(&request);
     if (!filled.ok()) return FailUsage(session.terminal, filled);

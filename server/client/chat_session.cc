@@ -48,7 +48,7 @@ void ChatSession::PrintPrompt() {
   session_.terminal.out << std::flush;
 }
 
-ExitCode ChatSession::Run() {
+ClientExitCode ChatSession::Run() {
   Terminal& terminal = session_.terminal;
   // At the prompt Ctrl-C drops nothing but says how to end.
   const Interrupt::Scope at_prompt(session_.interrupt, [&] {
@@ -61,14 +61,14 @@ ExitCode ChatSession::Run() {
     const std::string_view text = Trim(line);
     if (text.empty()) continue;
     if (text.front() == '/') {
-      if (RunCommand(text) == Next::kQuit) return ExitCode::kOk;
+      if (RunCommand(text) == Next::kQuit) return ClientExitCode::kOk;
       continue;
     }
-    const ExitCode code = Say(text);
-    if (code != ExitCode::kOk && !terminal.interactive) return code;
+    const ClientExitCode code = Say(text);
+    if (code != ClientExitCode::kOk && !terminal.interactive) return code;
   }
   if (terminal.interactive) terminal.out << std::endl;
-  return ExitCode::kOk;
+  return ClientExitCode::kOk;
 }
 
 ChatSession::Next ChatSession::RunCommand(std::string_view line) {
@@ -94,7 +94,7 @@ ChatSession::Next ChatSession::RunCommand(std::string_view line) {
   return Next::kGoOn;
 }
 
-ExitCode ChatSession::Say(std::string_view text) {
+ClientExitCode ChatSession::Say(std::string_view text) {
   Terminal& terminal = session_.terminal;
   v1::ChatInput& chat = *request_.mutable_chat();
   v1::ChatMessage* user = chat.add_messages();
@@ -126,7 +126,7 @@ ExitCode ChatSession::Say(std::string_view text) {
   v1::ChatMessage* assistant = chat.add_messages();
   assistant->set_role("assistant");
   assistant->set_content(answer.text);
-  return ExitCode::kOk;
+  return ClientExitCode::kOk;
 }
 
 }  // namespace sentencekv

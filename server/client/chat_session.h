@@ -19,7 +19,7 @@ class ChatSession {
   // Reads lines until the end of input or /quit; answers each. A person gets
   // an error printed and may go on; without one (piped input) the first error
   // ends the conversation.
-  ExitCode Run();
+  ClientExitCode Run();
 
  private:
   enum class Next { kGoOn, kQuit };
@@ -28,7 +28,7 @@ class ChatSession {
   Next RunCommand(std::string_view line);
   // Sends the history and `text`, streams the answer and keeps both. What was
   // cancelled is kept as far as it came; what failed is not kept.
-  ExitCode Say(std::string_view text);
+  ClientExitCode Say(std::string_view text);
   void Reset();
   void PrintPrompt();
 

@@ -6,16 +6,16 @@
 
 namespace sentencekv {
 
-ExitCode Fail(Terminal& terminal, const grpc::Status& status) {
+ClientExitCode Fail(Terminal& terminal, const grpc::Status& status) {
   terminal.err << ErrorText(status) << std::flush;
   return ExitCodeOf(status);
 }
 
-ExitCode FailUsage(Terminal& terminal, const absl::Status& status) {
+ClientExitCode FailUsage(Terminal& terminal, const absl::Status& status) {
   const auto message = status.message();
   terminal.err << UsageErrorText({message.data(), message.size()})
                << std::flush;
-  return ExitCode::kUsage;
+  return ClientExitCode::kUsage;
 }
 
 void PrintJson(Terminal& terminal, const nlohmann::json& json) {

@@ -33,7 +33,7 @@ class Command {
   virtual std::string description() const = 0;
   // Called once, before Run.
   virtual void AddFlags(CLI::App& app) = 0;
-  virtual ExitCode Run(Session& session) = 0;
+  virtual ClientExitCode Run(Session& session) = 0;
 };
 
 std::unique_ptr<Command> MakeGenerateCommand();
@@ -47,9 +47,9 @@ std::unique_ptr<Command> MakeHealthCommand();
 std::unique_ptr<Command> MakeBenchCommand();
 
 // Prints the error of a call and gives the exit code for it.
-ExitCode Fail(Terminal& terminal, const grpc::Status& status);
+ClientExitCode Fail(Terminal& terminal, const grpc::Status& status);
 // The same for flags that make no request: kUsage.
-ExitCode FailUsage(Terminal& terminal, const absl::Status& status);
+ClientExitCode FailUsage(Terminal& terminal, const absl::Status& status);
 
 // One line; bytes that are not UTF-8 become U+FFFD.
 void PrintJson(Terminal& terminal, const nlohmann::json& json);

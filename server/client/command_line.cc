@@ -29,24 +29,25 @@ std::vector<std::unique_ptr<Command>> MakeCommands() {
 }
 
 // The exit code when there is nothing to run: wrong usage, --help, --version.
-std::optional<ExitCode> Parse(CLI::App& app, std::vector<std::string> arguments,
-                              Terminal& terminal) {
+std::optional<ClientExitCode> Parse(CLI::App& app,
+                                    std::vector<std::string> arguments,
+                                    Terminal& terminal) {
   // CLI11 takes them from the back.
   std::reverse(arguments.begin(), arguments.end());
   try {
     app.parse(std::move(arguments));
   } catch (const CLI::Success& success) {  // --help, --version
     app.exit(success, terminal.out, terminal.err);
-    return ExitCode::kOk;
+    return ClientExitCode::kOk;
   } catch (const CLI::ParseError& error) {
     terminal.err << UsageErrorText(error.what()) << "  see sentencekv --help\n";
-    return ExitCode::kUsage;
+    return ClientExitCode::kUsage;
   }
   return std::nullopt;
 }
 
-ExitCode Run(std::vector<std::string> arguments, Terminal& terminal,
-             Interrupt& interrupt) {
+ClientExitCode Run(std::vector<std::string> arguments, Terminal& terminal,
+                   Interrupt& interrupt) {
   CLI::App app("Command-line client of SentenceKV Server", "sentencekv");
   app.set_version_flag("--version", kVersion);
   app.require_subcommand(1);
@@ -60,7 +61,7 @@ ExitCode Run(std::vector<std::string> arguments, Terminal& terminal,
     command->AddFlags(*sub);
     connection.AddTo(*sub);
   }
-  const std::optional<ExitCode> parsed =
+  const std::optional<ClientExitCode> parsed =
       Parse(app, std::move(arguments), terminal);
   if (parsed.has_value()) return *parsed;
   for (const auto& command : commands) {
@@ -69,19 +70,19 @@ ExitCode Run(std::vector<std::string> arguments, Terminal& terminal,
     Session session{server, connection, terminal, interrupt};
     return command->Run(session);
   }
-  return ExitCode::kUsage;  // unreachable: require_subcommand(1)
+  return ClientExitCode::kUsage;  // unreachable: require_subcommand(1)
 }
 
 }  // namespace
 
-ExitCode RunClient(std::vector<std::string> arguments, Terminal& terminal,
-                   Interrupt& interrupt) {
+ClientExitCode RunClient(std::vector<std::string> arguments, Terminal& terminal,
+                         Interrupt& interrupt) {
   // CLI11 and nlohmann::json report some errors by exceptions.
   try {
     return Run(std::move(arguments), terminal, interrupt);
   } catch (const std::exception& error) {
     terminal.err << "sentencekv: INTERNAL: " << error.what() << std::endl;
-    return ExitCode::kFailed;
+    return ClientExitCode::kFailed;
   }
 }
 

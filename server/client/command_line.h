@@ -11,7 +11,7 @@
 namespace sentencekv {
 
 // `arguments`: those after the program's name. Never throws.
-ExitCode RunClient(std::vector<std::string> arguments, Terminal& terminal,
-                   Interrupt& interrupt);
+ClientExitCode RunClient(std::vector<std::string> arguments, Terminal& terminal,
+                         Interrupt& interrupt);
 
 }  // namespace sentencekv

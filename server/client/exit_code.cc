@@ -49,12 +49,12 @@ std::string DetailText(const google::protobuf::Any& detail) {
 
 }  // namespace
 
-ExitCode ExitCodeOf(const grpc::Status& status) {
+ClientExitCode ExitCodeOf(const grpc::Status& status) {
   switch (status.error_code()) {
     case grpc::StatusCode::OK:
-      return ExitCode::kOk;
+      return ClientExitCode::kOk;
     case grpc::StatusCode::UNAVAILABLE:
-      return ExitCode::kUnreachable;
+      return ClientExitCode::kUnreachable;
     case grpc::StatusCode::INVALID_ARGUMENT:
     case grpc::StatusCode::NOT_FOUND:
     case grpc::StatusCode::ALREADY_EXISTS:
@@ -63,14 +63,14 @@ ExitCode ExitCodeOf(const grpc::Status& status) {
     case grpc::StatusCode::UNIMPLEMENTED:
     case grpc::StatusCode::UNAUTHENTICATED:
     case grpc::StatusCode::PERMISSION_DENIED:
-      return ExitCode::kInvalid;
+      return ClientExitCode::kInvalid;
     case grpc::StatusCode::RESOURCE_EXHAUSTED:
-      return ExitCode::kRefused;
+      return ClientExitCode::kRefused;
     case grpc::StatusCode::CANCELLED:
     case grpc::StatusCode::DEADLINE_EXCEEDED:
-      return ExitCode::kCancelled;
+      return ClientExitCode::kCancelled;
     default:
-      return ExitCode::kFailed;
+      return ClientExitCode::kFailed;
   }
 }
 

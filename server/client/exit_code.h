@@ -9,7 +9,7 @@
 
 namespace sentencekv {
 
-enum class ExitCode : int {
+enum class ClientExitCode : int {
   kOk = 0,
   kFailed = 1,       // anything the others do not name
   kUsage = 2,        // wrong flags, unreadable file; nothing was sent
@@ -19,7 +19,7 @@ enum class ExitCode : int {
   kCancelled = 6,    // cancelled, or past its deadline
 };
 
-ExitCode ExitCodeOf(const grpc::Status& status);
+ClientExitCode ExitCodeOf(const grpc::Status& status);
 
 // "INVALID_ARGUMENT"; the names of https://grpc.io/docs/guides/status-codes.
 std::string_view CodeName(grpc::StatusCode code);

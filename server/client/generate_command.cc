@@ -17,7 +17,7 @@ class GenerateCommand final : public Command {
     return "Stream the answer to one prompt";
   }
   void AddFlags(CLI::App& app) override;
-  ExitCode Run(Session& session) override;
+  ClientExitCode Run(Session& session) override;
 
  private:
   absl::Status FillRequest(std::istream& in, v1::GenerateRequest* request);
@@ -50,7 +50,7 @@ absl::Status GenerateCommand::FillRequest(std::istream& in,
   return status;
 }
 
-ExitCode GenerateCommand::Run(Session& session) {
+ClientExitCode GenerateCommand::Run(Session& session) {
   Terminal& terminal = session.terminal;
   v1::GenerateRequest request;
   const absl::Status filled = FillRequest(terminal.in, &request);
@@ -71,7 +71,8 @@ ExitCode GenerateCommand::Run(Session& session) {
   if (accepted && json_) PrintJson(terminal, AnswerToJson(answer));
   if (accepted && !json_) terminal.out << std::endl;
   if (accepted && stats_) terminal.err << AnswerSummary(answer) << std::endl;
-  return answer.status.ok() ? ExitCode::kOk : Fail(terminal, answer.status);
+  return answer.status.ok() ? ClientExitCode::kOk
+                            : Fail(terminal, answer.status);
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ class ShowCommand final : public Command {
     app.add_flag("--json", json_, "One JSON object");
   }
 
-  ExitCode Run(Session& session) override {
+  ClientExitCode Run(Session& session) override {
     Response response;
     const auto context = session.server.NewContext();
     const grpc::Status status =
@@ -43,7 +43,7 @@ class ShowCommand final : public Command {
     } else {
       PrintFlatMessage(session.terminal, response);
     }
-    return ExitCode::kOk;
+    return ClientExitCode::kOk;
   }
 
  private:
@@ -61,14 +61,14 @@ class CancelCommand final : public Command {
     app.add_option("request_id", request_id_, "Id of the request")->required();
   }
 
-  ExitCode Run(Session& session) override {
+  ClientExitCode Run(Session& session) override {
     v1::CancelRequest request;
     request.set_request_id(request_id_);
     v1::CancelResponse response;
     const auto context = session.server.NewContext();
     const grpc::Status status =
         session.server.stub().Cancel(context.get(), request, &response);
-    return status.ok() ? ExitCode::kOk : Fail(session.terminal, status);
+    return status.ok() ? ClientExitCode::kOk : Fail(session.terminal, status);
   }
 
  private:
@@ -89,7 +89,7 @@ class HealthCommand final : public Command {
         ->check(CLI::Range(0.0, 1e6));
   }
 
-  ExitCode Run(Session& session) override {
+  ClientExitCode Run(Session& session) override {
     using Clock = std::chrono::steady_clock;
     const auto give_up =
         Clock::now() + std::chrono::duration_cast<Clock::duration>(
@@ -98,7 +98,7 @@ class HealthCommand final : public Command {
       const grpc::Status status = Ask(session);
       if (status.ok()) {
         session.terminal.out << "SERVING" << std::endl;
-        return ExitCode::kOk;
+        return ClientExitCode::kOk;
       }
       if (Clock::now() >= give_up) return Fail(session.terminal, status);
       std::this_thread::sleep_for(std::chrono::milliseconds(50));

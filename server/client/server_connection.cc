@@ -17,7 +17,7 @@ ConnectionFlags::ConnectionFlags() {
 void ConnectionFlags::AddTo(CLI::App& app) {
   app.add_option("--server", server,
                  "HOST:PORT of the server; default: $SENTENCEKV_SERVER, else "
-                 "127.0.0.1:8433")
+                 "127.0.0.1:50051")
       ->group("Connection");
   app.add_option("--timeout", timeout_seconds,
                  "Seconds until a call is given up, here and in the server; "

@@ -17,7 +17,7 @@ namespace sentencekv {
 
 // Flags of every sub-command.
 struct ConnectionFlags {
-  std::string server = "127.0.0.1:8433";
+  std::string server = "127.0.0.1:50051";
   double timeout_seconds = 0;  // 0: none
 
   ConnectionFlags();  // takes the server from $SENTENCEKV_SERVER

@@ -25,7 +25,7 @@ class TokenizeCommand final : public Command {
     app.add_flag("--json", json_, "One JSON object");
   }
 
-  ExitCode Run(Session& session) override {
+  ClientExitCode Run(Session& session) override {
     Terminal& terminal = session.terminal;
     v1::TokenizeRequest request;
     const absl::Status filled = prompt_.Fill(terminal.in, &request);
@@ -38,7 +38,7 @@ class TokenizeCommand final : public Command {
         session.server.stub().Tokenize(context.get(), request, &response);
     if (!status.ok()) return Fail(terminal, status);
     Print(terminal, response);
-    return ExitCode::kOk;
+    return ClientExitCode::kOk;
   }
 
  private:
@@ -83,7 +83,7 @@ class DetokenizeCommand final : public Command {
     app.add_flag("--json", json_, "One JSON object");
   }
 
-  ExitCode Run(Session& session) override {
+  ClientExitCode Run(Session& session) override {
     Terminal& terminal = session.terminal;
     v1::DetokenizeRequest request;
     const absl::Status parsed =
@@ -101,7 +101,7 @@ class DetokenizeCommand final : public Command {
     } else {
       terminal.out << response.text() << std::endl;
     }
-    return ExitCode::kOk;
+    return ClientExitCode::kOk;
   }
 
  private:

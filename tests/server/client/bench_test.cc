@@ -153,7 +153,7 @@ TEST_F(BenchCommandTest, RunsEveryRequestOnce) {
       Bench(server, {"--concurrency", "4", "--requests", "10",
                      "--prompt-tokens", "5", "--max-tokens", "2", "--warmup",
                      "1", "--rate", "10000", "--json"});
-  ASSERT_EQ(run.code, ExitCode::kOk) << run.err;
+  ASSERT_EQ(run.code, ClientExitCode::kOk) << run.err;
   const auto json = nlohmann::json::parse(run.out);
   EXPECT_EQ(json["completed"], 10);
   EXPECT_EQ(json["concurrency"], 4);
@@ -173,7 +173,7 @@ TEST_F(BenchCommandTest, RunsEveryRequestOnce) {
 TEST_F(BenchCommandTest, PrintsATableWithoutJson) {
   const FakeService server(Script());
   const ClientRun run = Bench(server, {"--requests", "2"});
-  EXPECT_EQ(run.code, ExitCode::kOk);
+  EXPECT_EQ(run.code, ClientExitCode::kOk);
   EXPECT_THAT(run.out, HasSubstr("between tokens"));
 }
 
@@ -184,7 +184,7 @@ TEST_F(BenchCommandTest, LongPromptComesOnceAndEndsTheStreams) {
   const ClientRun run = Bench(server, {"--concurrency", "2", "--prompt-tokens",
                                        "3", "--intrude-prompt-tokens", "50",
                                        "--intrude-after", "0", "--json"});
-  ASSERT_EQ(run.code, ExitCode::kOk) << run.err;
+  ASSERT_EQ(run.code, ClientExitCode::kOk) << run.err;
   EXPECT_TRUE(nlohmann::json::parse(run.out).contains("intrusion"));
   int long_prompts = 0;
   for (const auto& request : server.generate_requests()) {
@@ -201,7 +201,7 @@ TEST_F(BenchCommandTest, FailureOfARequestIsReportedAndGivesItsCode) {
   script.status = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "full");
   const FakeService server(script);
   const ClientRun run = Bench(server, {"--requests", "3", "--json"});
-  EXPECT_EQ(run.code, ExitCode::kRefused);
+  EXPECT_EQ(run.code, ClientExitCode::kRefused);
   const auto json = nlohmann::json::parse(run.out);
   EXPECT_EQ(json["failed"], 3);
   EXPECT_EQ(json["errors"]["RESOURCE_EXHAUSTED"], 3);
@@ -218,7 +218,7 @@ TEST_F(BenchCommandTest, InterruptStopsTheLoad) {
       RunClientWith({"bench", "--server", server.address(), "--concurrency",
                      "3", "--requests", "1000"},
                     "", false, &interrupt);
-  EXPECT_EQ(run.code, ExitCode::kCancelled);
+  EXPECT_EQ(run.code, ClientExitCode::kCancelled);
   EXPECT_LE(server.generate_requests().size(), 3u);
 }
 

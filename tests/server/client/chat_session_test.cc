@@ -34,7 +34,7 @@ std::vector<std::string> History(const v1::GenerateRequest& request) {
 TEST(ChatSession, KeepsTheHistory) {
   const FakeService server(HelloWorld());
   const ClientRun run = Chat(server, "one\n\n  two  \n", {"--system", "S"});
-  EXPECT_EQ(run.code, ExitCode::kOk);
+  EXPECT_EQ(run.code, ClientExitCode::kOk);
   EXPECT_EQ(run.out, "Hello world\nHello world\n");
   const auto requests = server.generate_requests();
   ASSERT_EQ(requests.size(), 2u);
@@ -58,7 +58,7 @@ TEST(ChatSession, ResetAndSystemBeginAnew) {
 TEST(ChatSession, QuitEndsAndUnknownCommandsAreNotSent) {
   const FakeService server(HelloWorld());
   const ClientRun run = Chat(server, "/help\n/nonsense\n/quit\nnever sent\n");
-  EXPECT_EQ(run.code, ExitCode::kOk);
+  EXPECT_EQ(run.code, ClientExitCode::kOk);
   EXPECT_THAT(run.out, HasSubstr("/system TEXT"));
   EXPECT_THAT(run.out, HasSubstr("no such command: /nonsense"));
   EXPECT_THAT(server.generate_requests(), IsEmpty());
@@ -90,7 +90,7 @@ TEST(ChatSession, CancelledAnswerIsKeptAndTheProgramGoesOn) {
   script.on_written = [&](const v1::GenerateRequest&) { interrupt.Trigger(); };
   const FakeService server(script);
   const ClientRun run = Chat(server, "one\ntwo\n", {}, false, &interrupt);
-  EXPECT_EQ(run.code, ExitCode::kOk) << run.err;
+  EXPECT_EQ(run.code, ClientExitCode::kOk) << run.err;
   EXPECT_THAT(run.out, HasSubstr("(cancelled)"));
   const auto requests = server.generate_requests();
   ASSERT_EQ(requests.size(), 2u);
@@ -107,7 +107,7 @@ TEST(ChatSession, FailedMessageIsForgottenWhenAPersonGoesOn) {
   script.status = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "full");
   const FakeService server(script);
   const ClientRun person = Chat(server, "one\ntwo\n", {}, true);
-  EXPECT_EQ(person.code, ExitCode::kOk);
+  EXPECT_EQ(person.code, ClientExitCode::kOk);
   EXPECT_THAT(person.err, HasSubstr("sentencekv: RESOURCE_EXHAUSTED: full"));
   const auto requests = server.generate_requests();
   ASSERT_EQ(requests.size(), 2u);
@@ -118,13 +118,14 @@ TEST(ChatSession, PipedInputEndsWithTheFirstError) {
   FakeScript script;
   script.status = grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "full");
   const FakeService server(script);
-  EXPECT_EQ(Chat(server, "one\ntwo\n").code, ExitCode::kRefused);
+  EXPECT_EQ(Chat(server, "one\ntwo\n").code, ClientExitCode::kRefused);
   EXPECT_EQ(server.generate_requests().size(), 1u);
 }
 
 TEST(ChatSession, WrongFlagsAreUsage) {
   const FakeService server(HelloWorld());
-  EXPECT_EQ(Chat(server, "", {"--logit-bias", "x"}).code, ExitCode::kUsage);
+  EXPECT_EQ(Chat(server, "", {"--logit-bias", "x"}).code,
+            ClientExitCode::kUsage);
 }
 
 TEST(ChatSession, StatsFollowEachAnswer) {

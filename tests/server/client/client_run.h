@@ -10,7 +10,7 @@
 namespace sentencekv {
 
 struct ClientRun {
-  ExitCode code = ExitCode::kFailed;
+  ClientExitCode code = ClientExitCode::kFailed;
   std::string out;
   std::string err;
 };

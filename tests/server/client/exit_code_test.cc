@@ -10,31 +10,35 @@ namespace {
 TEST(ExitCode, EachStatusHasTheDocumentedOne) {
   const struct {
     grpc::StatusCode code;
-    ExitCode expected;
+    ClientExitCode expected;
     std::string_view name;
   } kCases[] = {
-      {grpc::StatusCode::OK, ExitCode::kOk, "OK"},
-      {grpc::StatusCode::CANCELLED, ExitCode::kCancelled, "CANCELLED"},
-      {grpc::StatusCode::UNKNOWN, ExitCode::kFailed, "UNKNOWN"},
-      {grpc::StatusCode::INVALID_ARGUMENT, ExitCode::kInvalid,
+      {grpc::StatusCode::OK, ClientExitCode::kOk, "OK"},
+      {grpc::StatusCode::CANCELLED, ClientExitCode::kCancelled, "CANCELLED"},
+      {grpc::StatusCode::UNKNOWN, ClientExitCode::kFailed, "UNKNOWN"},
+      {grpc::StatusCode::INVALID_ARGUMENT, ClientExitCode::kInvalid,
        "INVALID_ARGUMENT"},
-      {grpc::StatusCode::DEADLINE_EXCEEDED, ExitCode::kCancelled,
+      {grpc::StatusCode::DEADLINE_EXCEEDED, ClientExitCode::kCancelled,
        "DEADLINE_EXCEEDED"},
-      {grpc::StatusCode::NOT_FOUND, ExitCode::kInvalid, "NOT_FOUND"},
-      {grpc::StatusCode::ALREADY_EXISTS, ExitCode::kInvalid, "ALREADY_EXISTS"},
-      {grpc::StatusCode::PERMISSION_DENIED, ExitCode::kInvalid,
+      {grpc::StatusCode::NOT_FOUND, ClientExitCode::kInvalid, "NOT_FOUND"},
+      {grpc::StatusCode::ALREADY_EXISTS, ClientExitCode::kInvalid,
+       "ALREADY_EXISTS"},
+      {grpc::StatusCode::PERMISSION_DENIED, ClientExitCode::kInvalid,
        "PERMISSION_DENIED"},
-      {grpc::StatusCode::RESOURCE_EXHAUSTED, ExitCode::kRefused,
+      {grpc::StatusCode::RESOURCE_EXHAUSTED, ClientExitCode::kRefused,
        "RESOURCE_EXHAUSTED"},
-      {grpc::StatusCode::FAILED_PRECONDITION, ExitCode::kInvalid,
+      {grpc::StatusCode::FAILED_PRECONDITION, ClientExitCode::kInvalid,
        "FAILED_PRECONDITION"},
-      {grpc::StatusCode::ABORTED, ExitCode::kFailed, "ABORTED"},
-      {grpc::StatusCode::OUT_OF_RANGE, ExitCode::kInvalid, "OUT_OF_RANGE"},
-      {grpc::StatusCode::UNIMPLEMENTED, ExitCode::kInvalid, "UNIMPLEMENTED"},
-      {grpc::StatusCode::INTERNAL, ExitCode::kFailed, "INTERNAL"},
-      {grpc::StatusCode::UNAVAILABLE, ExitCode::kUnreachable, "UNAVAILABLE"},
-      {grpc::StatusCode::DATA_LOSS, ExitCode::kFailed, "DATA_LOSS"},
-      {grpc::StatusCode::UNAUTHENTICATED, ExitCode::kInvalid,
+      {grpc::StatusCode::ABORTED, ClientExitCode::kFailed, "ABORTED"},
+      {grpc::StatusCode::OUT_OF_RANGE, ClientExitCode::kInvalid,
+       "OUT_OF_RANGE"},
+      {grpc::StatusCode::UNIMPLEMENTED, ClientExitCode::kInvalid,
+       "UNIMPLEMENTED"},
+      {grpc::StatusCode::INTERNAL, ClientExitCode::kFailed, "INTERNAL"},
+      {grpc::StatusCode::UNAVAILABLE, ClientExitCode::kUnreachable,
+       "UNAVAILABLE"},
+      {grpc::StatusCode::DATA_LOSS, ClientExitCode::kFailed, "DATA_LOSS"},
+      {grpc::StatusCode::UNAUTHENTICATED, ClientExitCode::kInvalid,
        "UNAUTHENTICATED"},
   };
   for (const auto& test : kCases) {

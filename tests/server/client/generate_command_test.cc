@@ -29,7 +29,7 @@ ClientRun Generate(const FakeService& server,
 TEST(GenerateCommand, StreamsTheTextAndEndsTheLine) {
   const FakeService server(HelloWorld());
   const ClientRun run = Generate(server, {"--prompt", "Hi"});
-  EXPECT_EQ(run.code, ExitCode::kOk);
+  EXPECT_EQ(run.code, ClientExitCode::kOk);
   EXPECT_EQ(run.out, "Hello world\n");
   EXPECT_THAT(run.err, IsEmpty());
   ASSERT_EQ(server.generate_requests().size(), 1u);
@@ -45,7 +45,7 @@ TEST(GenerateCommand, JsonHasEveryDocumentedField) {
   finish->mutable_usage()->set_queue_seconds(0.25);
   const FakeService server(script);
   const ClientRun run = Generate(server, {"--prompt", "Hi", "--json"});
-  ASSERT_EQ(run.code, ExitCode::kOk) << run.err;
+  ASSERT_EQ(run.code, ClientExitCode::kOk) << run.err;
   const auto json = nlohmann::json::parse(run.out);
   EXPECT_EQ(json["text"], "Hello world");
   EXPECT_EQ(json["token_ids"], nlohmann::json({11, 12}));
@@ -92,10 +92,12 @@ TEST(GenerateCommand, ReadsThePromptFromFileOrStandardInput) {
   const std::string path = MakeTempDir() + "/prompt.txt";
   std::ofstream(path) << "from a file\n";
   const FakeService server(HelloWorld());
-  EXPECT_EQ(Generate(server, {"--prompt-file", path}).code, ExitCode::kOk);
+  EXPECT_EQ(Generate(server, {"--prompt-file", path}).code,
+            ClientExitCode::kOk);
   EXPECT_EQ(Generate(server, {"--prompt-file", "-"}, "from stdin").code,
-            ExitCode::kOk);
-  EXPECT_EQ(Generate(server, {"--prompt-file", "-"}, "").code, ExitCode::kOk);
+            ClientExitCode::kOk);
+  EXPECT_EQ(Generate(server, {"--prompt-file", "-"}, "").code,
+            ClientExitCode::kOk);
   const auto requests = server.generate_requests();
   ASSERT_EQ(requests.size(), 3u);
   EXPECT_EQ(requests[0].text(), "from a file\n");
@@ -105,7 +107,8 @@ TEST(GenerateCommand, ReadsThePromptFromFileOrStandardInput) {
 
 TEST(GenerateCommand, SendsTokenIds) {
   const FakeService server(HelloWorld());
-  EXPECT_EQ(Generate(server, {"--prompt-ids", "1, 2,-3"}).code, ExitCode::kOk);
+  EXPECT_EQ(Generate(server, {"--prompt-ids", "1, 2,-3"}).code,
+            ClientExitCode::kOk);
   EXPECT_THAT(server.generate_requests()[0].token_ids().ids(),
               ElementsAre(1, 2, -3));
 }
@@ -130,7 +133,7 @@ TEST(GenerateCommand, SendsMessagesFromJson) {
                                  R"([{"role":"user","content":"a"},
                    {"role":"assistant","content":"b"},
                    {"role":"user","content":"c"}])");
-  ASSERT_EQ(run.code, ExitCode::kOk) << run.err;
+  ASSERT_EQ(run.code, ClientExitCode::kOk) << run.err;
   EXPECT_EQ(server.generate_requests()[0].chat().messages_size(), 3);
 }
 
@@ -154,7 +157,7 @@ TEST(GenerateCommand, WrongUsageIsToldAndSendsNothing) {
   const FakeService server(HelloWorld());
   for (const auto& test : kCases) {
     const ClientRun run = Generate(server, test.arguments);
-    EXPECT_EQ(run.code, ExitCode::kUsage) << test.error;
+    EXPECT_EQ(run.code, ClientExitCode::kUsage) << test.error;
     EXPECT_THAT(run.err, StartsWith("sentencekv: USAGE: "));
     EXPECT_THAT(run.err, HasSubstr(test.error));
     EXPECT_THAT(run.out, IsEmpty());
@@ -172,7 +175,7 @@ TEST(GenerateCommand, RefusalPrintsFieldsAndGivesItsExitCode) {
     std::vector<std::string> arguments = {"--prompt", "a"};
     if (json) arguments.push_back("--json");
     const ClientRun run = Generate(server, arguments);
-    EXPECT_EQ(run.code, ExitCode::kInvalid);
+    EXPECT_EQ(run.code, ClientExitCode::kInvalid);
     EXPECT_THAT(run.out, IsEmpty());
     EXPECT_THAT(run.err,
                 HasSubstr("\n  sampling.temperature: must be in 0..100\n"));
@@ -186,7 +189,7 @@ TEST(GenerateCommand, FailureAfterAcceptanceStillGivesTheResult) {
   script.status = grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "too late");
   const FakeService server(script);
   const ClientRun run = Generate(server, {"--prompt", "a", "--json"});
-  EXPECT_EQ(run.code, ExitCode::kCancelled);
+  EXPECT_EQ(run.code, ClientExitCode::kCancelled);
   EXPECT_EQ(nlohmann::json::parse(run.out)["finish_reason"], "deadline");
   EXPECT_EQ(run.err, "sentencekv: DEADLINE_EXCEEDED: too late\n");
 }
@@ -196,7 +199,7 @@ TEST(GenerateCommand, ServerThatIsNotThereIsUnreachable) {
   { address = FakeService(FakeScript()).address(); }
   const ClientRun run =
       RunClientWith({"generate", "--server", address, "--prompt", "a"});
-  EXPECT_EQ(run.code, ExitCode::kUnreachable);
+  EXPECT_EQ(run.code, ClientExitCode::kUnreachable);
   EXPECT_THAT(run.err, StartsWith("sentencekv: UNAVAILABLE: "));
 }
 
@@ -215,7 +218,7 @@ TEST(GenerateCommand, DeadlineThatPassesEndsTheCall) {
   script.hang_until_cancelled = true;
   const FakeService server(script);
   const ClientRun run = Generate(server, {"--prompt", "a", "--timeout", "0.2"});
-  EXPECT_EQ(run.code, ExitCode::kCancelled);
+  EXPECT_EQ(run.code, ClientExitCode::kCancelled);
   EXPECT_THAT(run.err, StartsWith("sentencekv: DEADLINE_EXCEEDED: "));
 }
 
@@ -228,7 +231,7 @@ TEST(GenerateCommand, InterruptCancelsAndKeepsTheText) {
   const FakeService server(script);
   const ClientRun run =
       Generate(server, {"--prompt", "a", "--request-id", "r1"}, "", &interrupt);
-  EXPECT_EQ(run.code, ExitCode::kCancelled);
+  EXPECT_EQ(run.code, ClientExitCode::kCancelled);
   EXPECT_THAT(run.err, StartsWith("sentencekv: CANCELLED: "));
   EXPECT_EQ(server.generate_requests()[0].request_id(), "r1");
   EXPECT_FALSE(interrupt.Trigger()) << "an action outlived its call";
@@ -289,7 +292,7 @@ TEST(GenerateCommand, EveryOptionReachesItsField) {
                                           "--bypass-prefix-cache",
                                           "--cache-salt",
                                           "s"});
-  ASSERT_EQ(run.code, ExitCode::kOk) << run.err;
+  ASSERT_EQ(run.code, ClientExitCode::kOk) << run.err;
   const v1::GenerateRequest request = server.generate_requests()[0];
   EXPECT_EQ(request.model(), "m");
   EXPECT_TRUE(request.has_add_bos());

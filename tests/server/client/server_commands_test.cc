@@ -42,7 +42,7 @@ FakeScript ServerScript() {
 TEST(ModelsCommand, PrintsLinesOrJson) {
   const FakeService server(ServerScript());
   const ClientRun lines = Ask(server, {"models"});
-  EXPECT_EQ(lines.code, ExitCode::kOk);
+  EXPECT_EQ(lines.code, ClientExitCode::kOk);
   EXPECT_THAT(lines.out, StartsWith("name                smol\n"));
   EXPECT_THAT(lines.out, HasSubstr("kv_policies         full, sentence\n"));
   const auto json =
@@ -66,9 +66,9 @@ TEST(StatsCommand, PrintsEveryFieldEvenWhenZero) {
 
 TEST(CancelCommand, SendsTheId) {
   const FakeService server(ServerScript());
-  EXPECT_EQ(Ask(server, {"cancel", "r7"}).code, ExitCode::kOk);
+  EXPECT_EQ(Ask(server, {"cancel", "r7"}).code, ClientExitCode::kOk);
   EXPECT_EQ(server.cancel_requests()[0].request_id(), "r7");
-  EXPECT_EQ(Ask(server, {"cancel"}).code, ExitCode::kUsage);
+  EXPECT_EQ(Ask(server, {"cancel"}).code, ClientExitCode::kUsage);
 }
 
 TEST(HealthCommand, TellsByItsExitCode) {
@@ -78,10 +78,10 @@ TEST(HealthCommand, TellsByItsExitCode) {
   const FakeService stopping(not_serving);
   EXPECT_EQ(Ask(serving, {"health"}).out, "SERVING\n");
   EXPECT_EQ(Ask(serving, {"health", "sentencekv.v1.SentenceKv"}).code,
-            ExitCode::kOk);
-  EXPECT_EQ(Ask(serving, {"health", "other"}).code, ExitCode::kInvalid);
+            ClientExitCode::kOk);
+  EXPECT_EQ(Ask(serving, {"health", "other"}).code, ClientExitCode::kInvalid);
   const ClientRun run = Ask(stopping, {"health"});
-  EXPECT_EQ(run.code, ExitCode::kUnreachable);
+  EXPECT_EQ(run.code, ClientExitCode::kUnreachable);
   EXPECT_THAT(run.err, HasSubstr("NOT_SERVING"));
 }
 
@@ -89,7 +89,7 @@ TEST(HealthCommand, WaitsForAServerThatStarts) {
   FakeScript script;
   script.health_failures = 2;
   const FakeService server(script);
-  EXPECT_EQ(Ask(server, {"health", "--wait", "30"}).code, ExitCode::kOk);
+  EXPECT_EQ(Ask(server, {"health", "--wait", "30"}).code, ClientExitCode::kOk);
 }
 
 TEST(TokenizeCommand, PrintsIdsPiecesOrJson) {
@@ -122,7 +122,7 @@ TEST(DetokenizeCommand, PrintsTheText) {
   EXPECT_EQ(Ask(server, {"detokenize", "--ids", "7", "--json"}).out,
             "{\"text\":\"Hello\"}\n");
   EXPECT_THAT(server.detokenize_requests()[0].token_ids(), ElementsAre(7, 9));
-  EXPECT_EQ(Ask(server, {"detokenize", "x"}).code, ExitCode::kUsage);
+  EXPECT_EQ(Ask(server, {"detokenize", "x"}).code, ClientExitCode::kUsage);
 }
 
 TEST(ServerCommands, ErrorsOfTheServerBecomeExitCodes) {
@@ -135,7 +135,7 @@ TEST(ServerCommands, ErrorsOfTheServerBecomeExitCodes) {
       {"detokenize", "1"}, {"bench", "--requests", "1"}};
   for (const auto& command : kCommands) {
     const ClientRun run = Ask(server, command);
-    EXPECT_EQ(run.code, ExitCode::kInvalid) << command[0];
+    EXPECT_EQ(run.code, ClientExitCode::kInvalid) << command[0];
     EXPECT_EQ(run.err, "sentencekv: NOT_FOUND: no such\n") << command[0];
     EXPECT_THAT(run.out, IsEmpty()) << command[0];
   }
@@ -145,7 +145,7 @@ TEST(CommandLine, HelpAndVersionSucceed) {
   EXPECT_EQ(RunClientWith({"--version"}).out, std::string(kVersion) + "\n");
   EXPECT_THAT(RunClientWith({"--help"}).out, HasSubstr("generate"));
   const ClientRun run = RunClientWith({"generate", "--help"});
-  EXPECT_EQ(run.code, ExitCode::kOk);
+  EXPECT_EQ(run.code, ClientExitCode::kOk);
   EXPECT_THAT(run.out, HasSubstr("--assistant-prefix"));
   EXPECT_THAT(run.err, IsEmpty());
 }
@@ -158,7 +158,7 @@ TEST(CommandLine, WrongUsageIsTold) {
                                              {"stats", "--timeout", "-1"},
                                              {"bench", "--concurrency", "0"}}) {
     const ClientRun run = RunClientWith(arguments);
-    EXPECT_EQ(run.code, ExitCode::kUsage);
+    EXPECT_EQ(run.code, ClientExitCode::kUsage);
     EXPECT_THAT(run.err, StartsWith("sentencekv: USAGE: "));
   }
 }
@@ -166,9 +166,9 @@ TEST(CommandLine, WrongUsageIsTold) {
 TEST(CommandLine, ServerComesFromTheEnvironmentUnlessGiven) {
   const FakeService server(ServerScript());
   setenv("SENTENCEKV_SERVER", server.address().c_str(), 1);
-  EXPECT_EQ(RunClientWith({"health"}).code, ExitCode::kOk);
+  EXPECT_EQ(RunClientWith({"health"}).code, ClientExitCode::kOk);
   setenv("SENTENCEKV_SERVER", "127.0.0.1:1", 1);
-  EXPECT_EQ(Ask(server, {"health"}).code, ExitCode::kOk);
+  EXPECT_EQ(Ask(server, {"health"}).code, ClientExitCode::kOk);
   unsetenv("SENTENCEKV_SERVER");
 }
 

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "engine/quoted.h"
 #include "engine/safetensors.h"
 #include "fmt/format.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {

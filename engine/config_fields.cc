@@ -1,7 +1,7 @@
 #include "engine/config_fields.h"
 
-#include "engine/quoted.h"
 #include "fmt/format.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {

@@ -9,8 +9,8 @@
 #include "engine/checked_math.h"
 #include "engine/gguf_types.h"
 #include "engine/mapped_file.h"
-#include "engine/quoted.h"
 #include "fmt/format.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {

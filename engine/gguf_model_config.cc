@@ -7,8 +7,8 @@
 #include "engine/gguf_fields.h"
 #include "engine/model_config.h"
 #include "engine/model_config_checks.h"
-#include "engine/quoted.h"
 #include "fmt/format.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {

@@ -8,9 +8,9 @@
 #include "absl/status/status.h"
 #include "engine/checked_math.h"
 #include "engine/mapped_file.h"
-#include "engine/quoted.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
+#include "kernels/quoted.h"
 
 namespace sentencekv {
 namespace {

@@ -5,10 +5,10 @@
 #include "engine/json_fields.h"
 #include "engine/model_config.h"
 #include "engine/model_config_checks.h"
-#include "engine/quoted.h"
-#include "engine/strict_json.h"
 #include "fmt/format.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
+#include "tokenizer/strict_json.h"
 
 namespace sentencekv {
 namespace {

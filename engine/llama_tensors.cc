@@ -6,9 +6,9 @@
 #include <string_view>
 
 #include "absl/status/status.h"
-#include "engine/quoted.h"
 #include "fmt/format.h"
 #include "kernels/block_formats.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "engine/quoted.h"
 #include "engine/rope_scaling.h"
 #include "fmt/format.h"
 #include "kernels/block_formats.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {

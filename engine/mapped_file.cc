@@ -9,8 +9,8 @@
 #include <system_error>
 
 #include "absl/status/status.h"
-#include "engine/quoted.h"
 #include "fmt/format.h"
+#include "kernels/quoted.h"
 
 namespace sentencekv {
 namespace {

@@ -8,9 +8,9 @@
 #include "engine/checkpoint_tokenizer.h"
 #include "engine/gguf_fields.h"
 #include "engine/model_loader.h"
-#include "engine/quoted.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 #include "tokenizer/chat_format.h"
 

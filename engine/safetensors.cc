@@ -8,10 +8,10 @@
 
 #include "absl/status/status.h"
 #include "engine/gguf_types.h"
-#include "engine/quoted.h"
-#include "engine/strict_json.h"
 #include "fmt/format.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
+#include "tokenizer/strict_json.h"
 
 namespace sentencekv {
 namespace {

@@ -1,4 +1,4 @@
-#include "engine/quoted.h"
+#include "kernels/quoted.h"
 
 #include <iterator>
 

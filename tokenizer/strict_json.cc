@@ -1,4 +1,4 @@
-#include "engine/strict_json.h"
+#include "tokenizer/strict_json.h"
 
 #include <set>
 #include <string>
@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "engine/quoted.h"
 #include "fmt/format.h"
+#include "kernels/quoted.h"
 
 namespace sentencekv {
 namespace {

@@ -25,13 +25,14 @@ class MetricsExposer {
   MetricsExposer& operator=(const MetricsExposer&) = delete;
 
   // The port that is listened on.
-  int port() const { return port_; }
+  int port() const { return address_.port; }
 
  private:
-  MetricsExposer(std::unique_ptr<prometheus::Exposer> exposer, int port);
+  MetricsExposer(std::unique_ptr<prometheus::Exposer> exposer,
+                 ListenAddress address);
 
   std::unique_ptr<prometheus::Exposer> exposer_;
-  int port_;
+  const ListenAddress address_;  // with the actual port
 };
 
 }  // namespace sentencekv

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "cache/kv_policy.h"
+#include "tokenizer/utf8.h"
 
 namespace sentencekv {
 namespace {
@@ -91,40 +92,9 @@ constexpr TokenIdsRule kTokenIdsRules[] = {
 }
 ;
 
-// Whether `text` is well-formed UTF-8: no overlong forms, no surrogates,
-// nothing above U+10FFFF. The Unicode Standard, table 3-7.
-bool IsUtf8(std::string_view text) {
-  size_t i = 0;
-  const auto byte = [&](size_t at) {
-    return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u;
-  };
-  const auto is_tail = [&](size_t at) { return (byte(at) & 0xC0) == 0x80; };
-  while (i < text.size()) {
-    const unsigned lead = byte(i);
-    const unsigned second = byte(i + 1);
-    if (lead < 0x80) {
-      i += 1;
-    } else if (lead >= 0xC2 && lead <= 0xDF && is_tail(i + 1)) {
-      i += 2;
-    } else if (lead >= 0xE0 && lead <= 0xEF && is_tail(i + 1) &&
-               is_tail(i + 2) && !(lead == 0xE0 && second < 0xA0) &&
-               !(lead == 0xED && second > 0x9F)) {
-      i += 3;
-    } else if (lead >= 0xF0 && lead <= 0xF4 && is_tail(i + 1) &&
-               is_tail(i + 2) && is_tail(i + 3) &&
-               !(lead == 0xF0 && second < 0x90) &&
-               !(lead == 0xF4 && second > 0x8F)) {
-      i += 4;
-    } else {
-      return false;
-    }
-  }
-  return true;
-}
-
 void CheckUtf8(std::string_view field, std::string_view text,
                Violations& violations) {
-  if (!IsUtf8(text))
+  if (!IsValidUtf8(text))
     violations.push_back({std::string(field), "is not valid UTF-8"});
 }
 
@@ -261,6 +231,16 @@ void CheckInput(const Request& request, const RequestLimits& limits,
   }
 }
 
+// A max_tokens that is wrong by itself is reported by its own rule only.
+void CheckStopOrder(const v1::StopParams& stop, Violations& violations) {
+  if (!stop.has_max_tokens() || stop.max_tokens() < 1) return;
+  if (stop.min_tokens() <= stop.max_tokens()) return;
+  violations.push_back(
+      {"stop.min_tokens",
+       fmt::format("must be at most stop.max_tokens ({}), got {}",
+                   stop.max_tokens(), stop.min_tokens())});
+}
+
 void CheckKv(const Request& request, Violations& violations) {
   if (request.kv().cache_salt().size() > kMaxCacheSaltBytes) {
     violations.push_back(
@@ -311,14 +291,7 @@ Violations Validate(const v1::GenerateRequest& request,
   CheckLogitBias(request, limits, violations);
   CheckStopStrings(request, violations);
   CheckKv(request, violations);
-  if (request.stop().has_max_tokens() &&
-      request.stop().min_tokens() > request.stop().max_tokens()) {
-    violations.push_back(
-        {"stop.min_tokens", fmt::format("must be at most stop.max_tokens ({}), "
-                                        "got {}",
-                                        request.stop().max_tokens(),
-                                        request.stop().min_tokens())});
-  }
+  CheckStopOrder(request.stop(), violations);
   return violations;
 }
 

@@ -218,6 +218,8 @@ struct RefusalCase {
   int64_t retry_seconds;
 };
 
+void PrintTo(const RefusalCase& c, std::ostream* out) { *out << c.name; }
+
 class RefusalTest : public ServerFixture,
                     public ::testing::WithParamInterface<RefusalCase> {};
 
@@ -258,6 +260,8 @@ struct EndCase {
   v1::FinishReason wire_reason;
   grpc::StatusCode code;
 };
+
+void PrintTo(const EndCase& c, std::ostream* out) { *out << c.name; }
 
 class EndTest : public ServerFixture,
                 public ::testing::WithParamInterface<EndCase> {};

@@ -10,8 +10,8 @@
 
 #include "engine/checked_math.h"
 #include "engine/mapped_file.h"
-#include "engine/quoted.h"
-#include "engine/strict_json.h"
+#include "kernels/quoted.h"
+#include "tokenizer/strict_json.h"
 #include "tests/support/test_files.h"
 #include "tests/support/tiny_model.h"
 

@@ -13,7 +13,7 @@ namespace {
 
 // Queries of a prefill tile: enough to make the conversion of K and V small
 // beside the products, few enough for their states to stay in the L2 cache.
-constexpr int64_t kTileQueries = 96;
+constexpr int64_t kTileQueries = 192;
 // Below this many a tile is not cut for the sake of more threads.
 constexpr int64_t kLeastQueries = 24;
 // Tiles that are cut by partitions of keys instead: those of decoding.

@@ -14,8 +14,6 @@
 namespace sentencekv {
 namespace {
 
-// Queries that go through the products together.
-constexpr int64_t kGroupQueries = 6;
 // Up to this many queries read pages directly; the panels pay from three
 // passes on.
 constexpr int64_t kDirectQueries = 2 * kGroupQueries;
@@ -240,6 +238,7 @@ void AttendPartition(const AttentionTile& tile, const TileState& state,
                             state.v_panel);
     }
     for (int64_t q = 0; q < queries; q += kGroupQueries) {
+      if (!direct) PrefetchSlice(pages, 2 * pages.value_offset, q, queries);
       const Group group = MakeGroup(tile, q, block);
       if (group.most == 0) continue;
       if (direct) {

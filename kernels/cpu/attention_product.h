@@ -12,6 +12,8 @@
 namespace sentencekv {
 namespace {
 
+// Queries that go through the products together.
+constexpr int64_t kGroupQueries = 6;
 constexpr int64_t kBlockPages = kBlockTokens / kPageTokens;
 
 // The pages of one block, for one KV head: K at the address, V after it. Those
@@ -66,6 +68,21 @@ struct Panel {
 
 inline void Prefetch(const std::byte* address) {
   __builtin_prefetch(address, 0, 3);
+}
+
+// Prefetches what falls to the group of queries at `q` of `queries` of the next
+// block's bytes: each group a little, so that no thread waits for its loads.
+inline void PrefetchSlice(const BlockPages& pages, int64_t page_bytes,
+                          int64_t q, int64_t queries) {
+  const int64_t lines = page_bytes / 64;
+  const int64_t begin = lines * q / queries;
+  int64_t end = lines * (q + kGroupQueries) / queries;
+  if (end > lines) end = lines;
+  for (int64_t line = begin; line < end; ++line) {
+    for (int64_t i = 0; i < kBlockPages; ++i) {
+      Prefetch(pages.next[i] + line * 64);
+    }
+  }
 }
 
 // K in its pages: k is a dimension, vector j covers tokens j * kLanes...

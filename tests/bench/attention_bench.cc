@@ -5,7 +5,7 @@
 // the median of their ratios is printed: on a shared machine the clock and the
 // neighbours change from second to second, the ratio does not.
 //
-//   attention_bench [level] [threads]
+//   attention_bench [level] [threads] [part of a name]
 #include <time.h>
 
 #include <algorithm>
@@ -245,8 +245,16 @@ int Main(int argc, char** argv) {
     return 2;
   }
   std::printf("%s\n", (*backend)->description().c_str());
-  for (const Shape& shape : kPrefills) RunPrefill(**backend, shape);
-  for (const Shape& shape : kDecodes) RunDecode(**backend, shape);
+  const std::string wanted = argc > 3 ? argv[3] : "";
+  const auto is_wanted = [&](const Shape& shape) {
+    return std::string(shape.name).find(wanted) != std::string::npos;
+  };
+  for (const Shape& shape : kPrefills) {
+    if (is_wanted(shape)) RunPrefill(**backend, shape);
+  }
+  for (const Shape& shape : kDecodes) {
+    if (is_wanted(shape)) RunDecode(**backend, shape);
+  }
   return 0;
 }
 

@@ -2,10 +2,14 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <limits>
+
+#include "kernels/check.h"
 
 namespace sentencekv {
 namespace {
@@ -34,6 +38,8 @@ std::byte* MapHuge(size_t size_bytes) {
   return data;
 }
 
+constexpr size_t kChunkBytes = size_t{32} << 20;
+
 }  // namespace
 
 std::byte* AllocateAligned(size_t size_bytes) {
@@ -57,6 +63,37 @@ void FreeAligned(std::byte* data, size_t size_bytes) {
   } else {
     std::free(data);
   }
+}
+
+HugePageArena::~HugePageArena() {
+  for (const Chunk& chunk : chunks_) FreeAligned(chunk.data, kChunkBytes);
+}
+
+std::byte* HugePageArena::Allocate(size_t size_bytes) {
+  SKV_CHECK(size_bytes < kMaxBlockBytes);
+  const size_t rounded = RoundUp(size_bytes, kCacheLineBytes);
+  if (chunks_.empty() || chunks_.back().used_bytes + rounded > kChunkBytes) {
+    std::byte* data = AllocateAligned(kChunkBytes);
+    if (data == nullptr) return nullptr;
+    chunks_.push_back({data, 0, 0});
+  }
+  Chunk& chunk = chunks_.back();
+  std::byte* block = chunk.data + chunk.used_bytes;
+  chunk.used_bytes += rounded;
+  ++chunk.num_blocks;
+  return block;
+}
+
+void HugePageArena::Free(std::byte* data) {
+  const auto chunk =
+      std::find_if(chunks_.begin(), chunks_.end(), [&](const Chunk& candidate) {
+        return !std::less<>()(data, candidate.data) &&
+               std::less<>()(data, candidate.data + kChunkBytes);
+      });
+  SKV_CHECK(chunk != chunks_.end());
+  if (--chunk->num_blocks > 0) return;
+  FreeAligned(chunk->data, kChunkBytes);
+  chunks_.erase(chunk);
 }
 
 }  // namespace sentencekv

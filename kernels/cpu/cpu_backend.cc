@@ -22,6 +22,13 @@ namespace {
 
 constexpr int kMaxThreads = 1024;
 
+// AddressSanitizer watches the ends of single blocks, which an arena hides.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kUseArena = false;
+#else
+constexpr bool kUseArena = true;
+#endif
+
 int UsableCores() {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
@@ -54,6 +61,12 @@ class CpuBackend final : public Backend {
   absl::Status Synchronize() override { return absl::OkStatus(); }
 
  private:
+  static bool InArena(size_t size_bytes) {
+    return kUseArena && size_bytes >= HugePageArena::kMinBlockBytes &&
+           size_bytes < HugePageArena::kMaxBlockBytes;
+  }
+  // Buffer's deleter.
+  static void Release(void* context, void* data, size_t size_bytes);
   static absl::Status Copy(const char* operation, void* destination,
                            const void* source, size_t size_bytes);
 
@@ -88,29 +101,36 @@ class CpuBackend final : public Backend {
   template <typename Params>
   absl::Status Call(void (*kernel)(WorkerPool&, const Params&),
                     const Params& params) {
-    if (kernel == nullptr) return absl::UnimplementedError("no such kernel");
     kernel(pool_, params);
     return absl::OkStatus();
   }
 
   const CpuLevel level_;
   const CpuKernels& kernels_;
+  HugePageArena arena_;
   WorkerPool pool_;
   MatMulRunner matmul_;
 };
 
 absl::StatusOr<Buffer> CpuBackend::Allocate(size_t size_bytes) {
-  std::byte* data = AllocateAligned(size_bytes);
+  std::byte* data = InArena(size_bytes) ? arena_.Allocate(size_bytes)
+                                        : AllocateAligned(size_bytes);
   if (data == nullptr) {
     return absl::ResourceExhaustedError(
         fmt::format("no memory for a buffer of {} bytes", size_bytes));
   }
-  const auto release = [](void* context, void* memory, size_t size) {
-    // A worker left behind by a repeatable job may still read the buffer.
-    static_cast<CpuBackend*>(context)->pool_.Quiesce();
-    FreeAligned(static_cast<std::byte*>(memory), size);
-  };
-  return Buffer(data, size_bytes, release, this);
+  return Buffer(data, size_bytes, Release, this);
+}
+
+void CpuBackend::Release(void* context, void* data, size_t size_bytes) {
+  auto* backend = static_cast<CpuBackend*>(context);
+  // A worker left behind by a repeatable job may still read the buffer.
+  backend->pool_.Quiesce();
+  if (InArena(size_bytes)) {
+    backend->arena_.Free(static_cast<std::byte*>(data));
+  } else {
+    FreeAligned(static_cast<std::byte*>(data), size_bytes);
+  }
 }
 
 absl::Status CpuBackend::Copy(const char* operation, void* destination,

@@ -41,65 +41,137 @@ void Pause() {
 
 enum TileState : uint8_t { kOpen, kTaken };
 
+// A run of tiles that one thread begins with; others take from it once they
+// have finished their own. On a cache line of its own: while every thread
+// works on its share, none waits for another's line, and a thread reads
+// weights that lie one behind the other. (Measured with 17 KB of weights a
+// tile: one counter for all threads made a tile cost 0.9 us more.)
+struct alignas(64) Share {
+  std::atomic<int64_t> next = 0;
+  int64_t end = 0;
+  std::atomic<int64_t> tiles_left = 0;
+};
+
 // Everything a thread needs to work on one job. A slot is written by the
 // caller while no worker is inside it (see Impl::active).
-struct alignas(64) Slot {
-  int64_t num_tiles = 0;
-  WorkerPool::Body body = nullptr;  // of a plain job
-  void* body_context = nullptr;
-  WorkerPool::RepeatableJob job;  // otherwise; job.context points below
-  alignas(64) std::byte context[WorkerPool::kMaxContextBytes];
-  // Of a repeatable job: kTaken once a thread has the right to commit.
-  std::vector<std::atomic<uint8_t>> states;
-  alignas(64) std::atomic<int64_t> tiles_left = 0;
+class Slot {
+ public:
+  explicit Slot(int num_threads) : shares_(static_cast<size_t>(num_threads)) {}
 
-  void Prepare(int64_t tiles) {
-    num_tiles = tiles;
-    tiles_left.store(tiles, std::memory_order_relaxed);
+  void Prepare(int64_t num_tiles) {
+    const auto count = static_cast<int64_t>(shares_.size());
+    for (int64_t i = 0; i < count; ++i) {
+      Share& share = shares_[static_cast<size_t>(i)];
+      const int64_t begin = num_tiles * i / count;
+      share.end = num_tiles * (i + 1) / count;
+      share.next.store(begin, std::memory_order_relaxed);
+      share.tiles_left.store(share.end - begin, std::memory_order_relaxed);
+    }
+    num_tiles_ = num_tiles;
   }
 
-  void ResetStates() {
-    const auto count = static_cast<size_t>(num_tiles);
-    if (states.size() < count) {
-      states = std::vector<std::atomic<uint8_t>>(count * 2);
+  void SetPlain(WorkerPool::Body body, void* context) {
+    body_ = body;
+    body_context_ = context;
+  }
+
+  void SetRepeatable(const WorkerPool::RepeatableJob& job) {
+    body_ = nullptr;
+    job_ = job;
+    job_.context = context_;
+    std::memcpy(context_, job.context, job.context_bytes);
+    const size_t count = StateIndex(num_tiles_, shares_.size());
+    if (states_.size() < count) {
+      states_ = std::vector<std::atomic<uint8_t>>(count * 2);
     }
     for (size_t i = 0; i < count; ++i) {
-      states[i].store(kOpen, std::memory_order_relaxed);
+      states_[i].store(kOpen, std::memory_order_relaxed);
     }
   }
 
-  // Computes a tile and commits it unless another thread has.
-  void RunRepeatableTile(int64_t tile, GrowingMemory& scratch) {
-    void* memory = scratch.AtLeast(job.scratch_bytes);
-    SKV_CHECK(memory != nullptr);
-    job.compute(job.context, tile, memory);
-    uint8_t expected = kOpen;
-    if (!states[static_cast<size_t>(tile)].compare_exchange_strong(expected,
-                                                                   kTaken)) {
+  // Runs tiles until none is left to take, those of share `first` before
+  // others. Returns how many.
+  int64_t RunTiles(size_t first, GrowingMemory& scratch) {
+    int64_t count = 0;
+    for (size_t i = 0; i < shares_.size(); ++i) {
+      const size_t index = (first + i) % shares_.size();
+      Share& share = shares_[index];
+      // A look before the claim: only few shares have anything left.
+      while (share.next.load(std::memory_order_relaxed) < share.end) {
+        const int64_t tile = share.next.fetch_add(1, std::memory_order_relaxed);
+        if (tile >= share.end) break;
+        RunTile(index, tile, scratch);
+        ++count;
+      }
+    }
+    return count;
+  }
+
+  // Runs again the tiles of a repeatable job that are not committed yet.
+  void TakeBackTiles(GrowingMemory& scratch) {
+    for (size_t index = 0; index < shares_.size(); ++index) {
+      const int64_t begin = index == 0 ? 0 : shares_[index - 1].end;
+      for (int64_t tile = begin; tile < shares_[index].end; ++tile) {
+        if (states_[StateIndex(tile, index)].load(std::memory_order_relaxed) ==
+            kOpen) {
+          RunTile(index, tile, scratch);
+        }
+      }
+    }
+  }
+
+  bool Done() const {
+    for (const Share& share : shares_) {
+      if (share.tiles_left.load(std::memory_order_acquire) != 0) return false;
+    }
+    return true;
+  }
+
+ private:
+  // States of different shares lie on different cache lines.
+  static size_t StateIndex(int64_t tile, size_t share) {
+    return static_cast<size_t>(tile) + 64 * share;
+  }
+
+  void RunTile(size_t share, int64_t tile, GrowingMemory& scratch) {
+    if (body_ != nullptr) {
+      body_(body_context_, tile);
+    } else if (!RunRepeatableTile(share, tile, scratch)) {
       return;
     }
-    job.commit(job.context, tile, memory);
-    tiles_left.fetch_sub(1, std::memory_order_release);
+    shares_[share].tiles_left.fetch_sub(1, std::memory_order_release);
   }
 
-  void RunTile(int64_t tile, GrowingMemory& scratch) {
-    if (body == nullptr) return RunRepeatableTile(tile, scratch);
-    body(body_context, tile);
-    tiles_left.fetch_sub(1, std::memory_order_release);
+  // Computes a tile and commits it, unless another thread has done so: false.
+  bool RunRepeatableTile(size_t share, int64_t tile, GrowingMemory& scratch) {
+    void* memory = scratch.AtLeast(job_.scratch_bytes);
+    SKV_CHECK(memory != nullptr);
+    job_.compute(job_.context, tile, memory);
+    uint8_t expected = kOpen;
+    if (!states_[StateIndex(tile, share)].compare_exchange_strong(expected,
+                                                                  kTaken)) {
+      return false;
+    }
+    job_.commit(job_.context, tile, memory);
+    return true;
   }
 
-  bool Done() const { return tiles_left.load(std::memory_order_acquire) == 0; }
+  int64_t num_tiles_ = 0;
+  WorkerPool::Body body_ = nullptr;  // of a plain job
+  void* body_context_ = nullptr;
+  WorkerPool::RepeatableJob job_;  // otherwise; its context is the next
+  alignas(64) std::byte context_[WorkerPool::kMaxContextBytes];
+  // Of a repeatable job: kTaken once a thread has the right to commit.
+  std::vector<std::atomic<uint8_t>> states_;
+  std::vector<Share> shares_;  // one for each thread
 };
 
 }  // namespace
 
 // Jobs are numbered; the low 32 bits of the count, never 0. Job n lies in slot
-// n % slots.size().
-//
-// `control` is (job number << 32 | next tile): a tile is claimed by moving it
-// on, which fails once another job has begun. `active` holds the job that each
-// worker is inside, or 0. A worker announces the job first and looks at
-// `control` again afterwards; the caller changes `control` before it looks at
+// n % slots.size(). `current` is the newest job; `active` holds the job that
+// each worker is inside, or 0. A worker announces the job first and looks at
+// `current` again afterwards; the caller changes `current` before it looks at
 // `active`. So either the worker sees that the job is over and stays out, or
 // the caller sees it inside and leaves the slot alone. There are more slots
 // than workers, hence always a free one.
@@ -108,14 +180,13 @@ struct WorkerPool::Impl {
     std::atomic<uint32_t> number = 0;
   };
 
-  explicit Impl(int threads)
-      : active(static_cast<size_t>(threads - 1)),
-        slots(static_cast<size_t>(threads + 1)) {}
-
-  static uint32_t JobOf(uint64_t word) {
-    return static_cast<uint32_t>(word >> 32);
+  explicit Impl(int threads) : active(static_cast<size_t>(threads - 1)) {
+    for (int i = 0; i < threads + 1; ++i) {
+      slots.push_back(std::make_unique<Slot>(threads));
+    }
   }
-  Slot& SlotOf(uint32_t number) { return slots[number % slots.size()]; }
+
+  Slot& SlotOf(uint32_t number) { return *slots[number % slots.size()]; }
 
   bool IsFree(uint32_t number) const {
     for (const ActiveJob& job : active) {
@@ -136,32 +207,11 @@ struct WorkerPool::Impl {
   }
 
   void Publish(uint32_t number) {
-    control.store(static_cast<uint64_t>(number) << 32);
+    current.store(number);
     if (num_sleeping.load() > 0) {
       std::lock_guard lock(mutex);
       wake.notify_all();
     }
-  }
-
-  // Claims the next tile of a job; false when there is none or it is over.
-  bool Claim(uint32_t number, int64_t num_tiles, int64_t* tile) {
-    uint64_t word = control.load(std::memory_order_relaxed);
-    do {
-      if (JobOf(word) != number) return false;
-      *tile = static_cast<int64_t>(word & 0xffffffffu);
-      if (*tile >= num_tiles) return false;
-    } while (!control.compare_exchange_weak(
-        word, word + 1, std::memory_order_acq_rel, std::memory_order_relaxed));
-    return true;
-  }
-
-  // The caller's part of a job. Returns how many tiles it ran.
-  int64_t RunTiles(uint32_t number, Slot& slot) {
-    int64_t count = 0;
-    for (int64_t tile; Claim(number, slot.num_tiles, &tile); ++count) {
-      slot.RunTile(tile, caller_scratch);
-    }
-    return count;
   }
 
   void WaitUntilDone(const Slot& slot) {
@@ -184,24 +234,15 @@ struct WorkerPool::Impl {
     return slot.Done();
   }
 
-  void TakeBackTiles(Slot& slot) {
-    for (int64_t tile = 0; tile < slot.num_tiles && !slot.Done(); ++tile) {
-      const auto& state = slot.states[static_cast<size_t>(tile)];
-      if (state.load(std::memory_order_relaxed) == kOpen) {
-        slot.RunRepeatableTile(tile, caller_scratch);
-      }
-    }
-  }
-
-  void WorkerLoop(std::atomic<uint32_t>& inside);
+  void WorkerLoop(size_t index);
   bool WaitForJob(uint32_t seen);
   bool Sleep(uint32_t seen);
 
   std::atomic<bool> stopping = false;
-  alignas(64) std::atomic<uint64_t> control = 0;
+  alignas(64) std::atomic<uint32_t> current = 0;
   alignas(64) std::atomic<int> num_sleeping = 0;
   std::vector<ActiveJob> active;  // one for each worker
-  std::vector<Slot> slots;
+  std::vector<std::unique_ptr<Slot>> slots;
   uint32_t last_job = 0;         // caller's
   GrowingMemory caller_scratch;  // caller's
   std::mutex mutex;
@@ -209,17 +250,14 @@ struct WorkerPool::Impl {
   std::vector<std::thread> workers;
 };
 
-void WorkerPool::Impl::WorkerLoop(std::atomic<uint32_t>& inside) {
+void WorkerPool::Impl::WorkerLoop(size_t index) {
   GrowingMemory scratch;
+  std::atomic<uint32_t>& inside = active[index].number;
   for (uint32_t seen = 0; WaitForJob(seen);) {
-    seen = JobOf(control.load());
+    seen = current.load();
     inside.store(seen);
-    if (JobOf(control.load()) == seen) {
-      Slot& slot = SlotOf(seen);
-      for (int64_t tile; Claim(seen, slot.num_tiles, &tile);) {
-        slot.RunTile(tile, scratch);
-      }
-    }
+    // The caller has the first share.
+    if (current.load() == seen) SlotOf(seen).RunTiles(index + 1, scratch);
     inside.store(0);
   }
 }
@@ -229,7 +267,7 @@ bool WorkerPool::Impl::WaitForJob(uint32_t seen) {
   const auto end = SteadyClock::now() + kIdleSpin;
   do {
     for (int i = 0; i < kPausesPerPoll; ++i) {
-      if (JobOf(control.load(std::memory_order_acquire)) != seen) {
+      if (current.load(std::memory_order_acquire) != seen) {
         return !stopping.load();
       }
       Pause();
@@ -242,8 +280,7 @@ bool WorkerPool::Impl::WaitForJob(uint32_t seen) {
 bool WorkerPool::Impl::Sleep(uint32_t seen) {
   std::unique_lock lock(mutex);
   num_sleeping.fetch_add(1);
-  wake.wait(lock,
-            [&] { return stopping.load() || JobOf(control.load()) != seen; });
+  wake.wait(lock, [&] { return stopping.load() || current.load() != seen; });
   num_sleeping.fetch_sub(1);
   return !stopping.load();
 }
@@ -251,9 +288,8 @@ bool WorkerPool::Impl::Sleep(uint32_t seen) {
 WorkerPool::WorkerPool(int num_threads) {
   SKV_CHECK(num_threads >= 1);
   impl_ = std::make_unique<Impl>(num_threads);
-  for (Impl::ActiveJob& job : impl_->active) {
-    impl_->workers.emplace_back(
-        [impl = impl_.get(), &job] { impl->WorkerLoop(job.number); });
+  for (size_t i = 0; i < impl_->active.size(); ++i) {
+    impl_->workers.emplace_back([this, i] { impl_->WorkerLoop(i); });
   }
 }
 
@@ -281,10 +317,9 @@ void WorkerPool::Run(int64_t num_tiles, Body body, void* context) {
   const uint32_t number = impl_->NextJob();
   Slot& slot = impl_->SlotOf(number);
   slot.Prepare(num_tiles);
-  slot.body = body;
-  slot.body_context = context;
+  slot.SetPlain(body, context);
   impl_->Publish(number);
-  impl_->RunTiles(number, slot);
+  slot.RunTiles(0, impl_->caller_scratch);
   impl_->WaitUntilDone(slot);
 }
 
@@ -302,19 +337,15 @@ uint32_t WorkerPool::RunRepeatable(const RepeatableJob& job) {
   const uint32_t number = impl_->NextJob();
   Slot& slot = impl_->SlotOf(number);
   slot.Prepare(job.num_tiles);
-  slot.body = nullptr;
-  slot.job = job;
-  slot.job.context = slot.context;
-  std::memcpy(slot.context, job.context, job.context_bytes);
-  slot.ResetStates();
+  slot.SetRepeatable(job);
   const auto start = SteadyClock::now();
   impl_->Publish(number);
-  const int64_t own_tiles = impl_->RunTiles(number, slot);
+  const int64_t own_tiles = slot.RunTiles(0, impl_->caller_scratch);
   if (slot.Done()) return number;
   auto patience = (SteadyClock::now() - start) * 2 / (own_tiles + 1);
   if (patience < kMinPatience) patience = kMinPatience;
   if (impl_->WaitPatiently(slot, patience)) return number;
-  impl_->TakeBackTiles(slot);
+  slot.TakeBackTiles(impl_->caller_scratch);
   // What is left is being committed this moment.
   impl_->WaitUntilDone(slot);
   return number;

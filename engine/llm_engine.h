@@ -33,7 +33,10 @@ struct LlmEngineOptions {
 };
 
 // Starts the engine thread. All references must outlive the engine; `observer`
-// may be null. kInvalidArgument with field and value for options out of range.
+// may be null. The model's own limits bound a step too, where they are smaller
+// than max_step_tokens. kInvalidArgument with field and value for options out
+// of range. Stop and the destructor wait for the engine thread: they must not
+// be called from a stream's ready callback.
 absl::StatusOr<std::unique_ptr<Engine>> MakeLlmEngine(
     const LlmEngineOptions& options, Model& model, const Tokenizer& tokenizer,
     Backend& backend, PagePool& pool, const Clock& clock,

@@ -21,7 +21,7 @@ std::ostream& operator<<(std::ostream& out, const Outcome& outcome) {
 }
 
 Outcome Match(const std::vector<std::string>& stops,
-            const std::vector<std::string>& pieces, bool include = false) {
+              const std::vector<std::string>& pieces, bool include = false) {
   StopMatcher matcher(stops);
   Outcome outcome;
   for (const std::string& piece : pieces) {

@@ -1,0 +1,44 @@
+#include "engine/active_request.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace sentencekv {
+namespace {
+
+int64_t MaxGenerated(const GenerateRequest& request,
+                     int64_t max_request_tokens) {
+  const int64_t room =
+      max_request_tokens - static_cast<int64_t>(request.prompt.size());
+  const int64_t wanted = request.stop.max_tokens;
+  return wanted == 0 ? room : std::min(wanted, room);
+}
+
+}  // namespace
+
+ActiveRequest::ActiveRequest(Submission submission, const Tokenizer& tokenizer,
+                             int64_t max_request_tokens)
+    : request(std::move(submission.request)),
+      stream(std::move(submission.stream)),
+      arrival(submission.arrival),
+      submitted(submission.submitted),
+      tokens(request.prompt),
+      answer(request, tokenizer, MaxGenerated(request, max_request_tokens)),
+      sampler(request.sampling, *request.sampling.seed,
+              request.output.num_logprobs, request.prompt) {}
+
+int64_t ActiveRequest::LogitsWanted(int64_t count) const {
+  const int64_t begin = num_computed();
+  const int64_t end = begin + count;
+  if (request.output.prompt_logprobs) {
+    // The row at position p scores token p + 1.
+    const int64_t first_unscored =
+        std::max(begin, static_cast<int64_t>(prompt_logprobs.size()));
+    if (first_unscored + 1 < num_prompt()) {
+      return std::max<int64_t>(end - first_unscored, 0);
+    }
+  }
+  return end == num_tokens() ? 1 : 0;
+}
+
+}  // namespace sentencekv

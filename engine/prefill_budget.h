@@ -1,0 +1,76 @@
+// How many prompt tokens a step may take while others are decoding, so that
+// the gap between their tokens stays even.
+//
+// A step with a chunk of prompt may take kStretch times as long as a step that
+// only decodes. Both costs are measured while the server runs:
+//   - the time of decode-only steps, for each number of decoding sequences;
+//   - the time that a prompt token adds, as a line over its position, since the
+//     cost of attention grows with what lies before it.
+// The chunk follows: (kStretch - 1) * decode time / cost of a token.
+//
+// The result bounds time only: what is generated does not depend on chunks.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace sentencekv {
+
+// Not thread-safe.
+class PrefillBudget {
+ public:
+  // Longest step with a chunk, in decode-only steps. The promise to users is 4
+  // (worst gap over median gap); the rest is room for noise and for a cost
+  // that grows faster than measured.
+  static constexpr double kStretch = 2.25;
+  // A chunk is never smaller, so that prompts always move.
+  static constexpr int64_t kMinTokens = 16;
+
+  // `max_tokens`: a chunk beside decoding is never larger; at least 1.
+  explicit PrefillBudget(int64_t max_tokens);
+
+  // Prompt tokens for a step beside `decode_rows` (at least 1) decoding
+  // sequences, when the chunk begins at `position`. 0 asks for one decode-only
+  // step, because the decode time is not known or is old; that is never asked
+  // twice within kProbeInterval steps.
+  int64_t TokensBeside(int64_t decode_rows, int64_t position);
+
+  // Learns from a step. `mean_position`: of its prompt tokens.
+  void Record(int64_t decode_rows, int64_t prefill_tokens, double mean_position,
+              absl::Duration time);
+
+ private:
+  static constexpr int64_t kProbeInterval = 8;
+  static constexpr int64_t kBaselineLifetime = 128;  // steps
+
+  // Decode-only step time at one number of rows.
+  struct Baseline {
+    double seconds = -1;  // negative: not known
+    int64_t step = 0;     // when it was measured
+  };
+
+  Baseline& BaselineAt(int64_t decode_rows);
+  // Known seconds at the nearest number of rows, fewer first (the cautious
+  // side); negative when nothing is known.
+  double BaselineNear(int64_t decode_rows) const;
+  // Predicted seconds of one prompt token; negative when nothing is known.
+  double TokenCostAt(double position) const;
+  void LearnTokenCost(double position, double seconds);
+
+  const int64_t max_tokens_;
+  std::vector<Baseline> baselines_;  // by decode rows
+  int64_t step_ = 0;                 // of those recorded
+  int64_t last_probe_;
+  int64_t last_chunk_ = 0;  // largest that the last answer allowed
+
+  // Exponentially weighted sums for the line of cost over position.
+  double weight_ = 0;
+  double sum_x_ = 0;
+  double sum_y_ = 0;
+  double sum_xx_ = 0;
+  double sum_xy_ = 0;
+};
+
+}  // namespace sentencekv

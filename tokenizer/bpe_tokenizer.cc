@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "kernels/status_macros.h"
+#include "tokenizer/merge_rules.h"
 #include "tokenizer/utf8.h"
 
 namespace sentencekv {
@@ -60,39 +61,6 @@ class ByteCharacters {
   std::array<int, 0x144> bytes_;
 };
 
-using TokenIds = absl::flat_hash_map<std::string_view, int32_t>;
-
-std::optional<int32_t> FindToken(const TokenIds& ids, std::string_view token) {
-  auto found = ids.find(token);
-  if (found == ids.end()) return std::nullopt;
-  return found->second;
-}
-
-// Reads the rules "left right", all of which must speak of tokens.
-absl::Status AddMerges(const Vocabulary& vocabulary, const TokenIds& ids,
-                       BpeMerges& merges) {
-  for (size_t rank = 0; rank < vocabulary.merges.size(); ++rank) {
-    std::string_view merge = vocabulary.merges[rank];
-    auto refuse = [&](std::string_view why) {
-      return absl::InvalidArgumentError(
-          fmt::format("vocabulary: merges[{}] {}: '{}'", rank, why, merge));
-    };
-    size_t space = merge.find(' ');
-    if (space == std::string_view::npos || space == 0 ||
-        space + 1 == merge.size() || merge.find(' ', space + 1) != merge.npos) {
-      return refuse("is not two tokens with a space between");
-    }
-    std::string joined(merge);
-    joined.erase(space, 1);
-    auto left = FindToken(ids, merge.substr(0, space));
-    auto right = FindToken(ids, merge.substr(space + 1));
-    auto result = FindToken(ids, joined);
-    if (!left || !right || !result) return refuse("is not made of tokens");
-    if (!merges.Add(*left, *right, *result)) return refuse("is there twice");
-  }
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> BpeTokenizer::Make(
@@ -104,19 +72,16 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BpeTokenizer::Make(
   const size_t count = vocabulary.tokens.size();
   const ByteCharacters byte_characters;
   std::vector<std::string> bytes(count);
-  TokenIds ids;
-  ids.reserve(count);
   for (size_t id = 0; id < count; ++id) {
     const std::string& token = vocabulary.tokens[id];
     int32_t type = TypeOf(vocabulary, id);
     bool is_literal = type == kControlToken || type == kUserDefinedToken;
     bytes[id] = is_literal ? token : byte_characters.Decode(token);
-    ids[token] = static_cast<int32_t>(id);
   }
   std::unique_ptr<BpeTokenizer> made(new BpeTokenizer(
       vocabulary, bytes, vocabulary.add_bos.value_or(is_llama3)));
   made->pretokenizer_ = std::move(pretokenizer);
-  SKV_RETURN_IF_ERROR(AddMerges(vocabulary, ids, made->merges_));
+  SKV_ASSIGN_OR_RETURN(made->merges_, ReadMergeRules(vocabulary));
 
   made->byte_ids_.fill(-1);
   for (size_t id = 0; id < count; ++id) {

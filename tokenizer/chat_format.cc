@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 #include "tokenizer/utf8.h"
 
@@ -142,8 +143,8 @@ absl::Status CheckTurns(Messages messages, bool open_turn) {
     if (turns[i].role == expected) continue;
     return absl::InvalidArgumentError(fmt::format(
         "messages[{}].role: in this chat format user and assistant take turns, "
-        "expected '{}': '{}'",
-        i + has_system, expected, turns[i].role));
+        "expected '{}': {}",
+        i + has_system, expected, Quoted(turns[i].role, 64)));
   }
   if (open_turn && turns.size() % 2 == 0) {
     return absl::InvalidArgumentError(
@@ -207,8 +208,8 @@ absl::Status CheckRoles(Messages messages, ChatFormat format) {
     const std::string& role = messages[i].role;
     if (IsKnownRole(role) || (is_open && !role.empty())) continue;
     return absl::InvalidArgumentError(
-        fmt::format("messages[{}].role is not system, user or assistant: '{}'",
-                    i, role.substr(0, 64)));
+        fmt::format("messages[{}].role is not system, user or assistant: {}", i,
+                    Quoted(role, 64)));
   }
   return absl::OkStatus();
 }
@@ -224,8 +225,9 @@ absl::StatusOr<ChatFormat> ParseChatFormat(std::string_view name) {
   if (found != std::end(kNames)) {
     return static_cast<ChatFormat>(found - std::begin(kNames));
   }
-  return absl::InvalidArgumentError(fmt::format(
-      "chat format must be one of {}: '{}'", fmt::join(kNames, ", "), name));
+  return absl::InvalidArgumentError(
+      fmt::format("chat format must be one of {}: {}", fmt::join(kNames, ", "),
+                  Quoted(name)));
 }
 
 absl::StatusOr<std::vector<PromptPiece>> RenderChat(

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kernels/check.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 #include "tokenizer/utf8.h"
 
@@ -139,8 +140,8 @@ absl::StatusOr<std::unique_ptr<Pretokenizer>> Pretokenizer::Make(
   } else {
     return absl::InvalidArgumentError(fmt::format(
         "pre-tokenisation is not supported (gpt-2, llama-bpe and smollm are): "
-        "'{}'",
-        name));
+        "{}",
+        Quoted(name)));
   }
   return made;
 }

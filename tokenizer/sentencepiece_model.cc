@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 #include "tokenizer/protobuf_wire.h"
 #include "tokenizer/vocabulary_tokenizer.h"
@@ -160,6 +161,8 @@ std::optional<int32_t> FindControlId(const Vocabulary& vocabulary, int64_t id) {
   return static_cast<int32_t>(id);
 }
 
+}  // namespace
+
 bool IsByteName(std::string_view token) {
   auto is_digit = [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'F');
@@ -167,8 +170,6 @@ bool IsByteName(std::string_view token) {
   return token.size() == 6 && token.starts_with("<0x") && token[5] == '>' &&
          is_digit(token[3]) && is_digit(token[4]);
 }
-
-}  // namespace
 
 absl::StatusOr<SentencePieceModel> ParseSentencePieceModel(
     std::string_view bytes) {
@@ -228,8 +229,8 @@ absl::Status CheckSentencePieceModel(const SentencePieceModel& model) {
     }
     if (type == kByteToken && !IsByteName(token)) {
       return absl::InvalidArgumentError(fmt::format(
-          "vocabulary: tokens[{}] is a byte but not written <0xNN>: '{}'", id,
-          token));
+          "vocabulary: tokens[{}] is a byte but not written <0xNN>: {}", id,
+          Quoted(token)));
     }
     num_bytes += type == kByteToken;
     num_unknown += type == kUnknownToken;

@@ -31,6 +31,9 @@ struct SentencePieceModel {
 absl::StatusOr<SentencePieceModel> ParseSentencePieceModel(
     std::string_view bytes);
 
+// Whether a token is written as one byte: "<0x0A>".
+bool IsByteName(std::string_view token);
+
 // kInvalidArgument, naming field and value, when the library could not run the
 // model. REQUIRES: CheckVocabulary(model.vocabulary).
 absl::Status CheckSentencePieceModel(const SentencePieceModel& model);

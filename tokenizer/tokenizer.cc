@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 #include "tokenizer/bpe_tokenizer.h"
 #include "tokenizer/sentencepiece_tokenizer.h"
@@ -37,9 +38,9 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> MakeTokenizer(
     model.vocabulary = std::move(vocabulary);
     return SentencePieceTokenizer::Make(std::move(model));
   }
-  return absl::InvalidArgumentError(fmt::format(
-      "vocabulary: model is not supported (llama and gpt2 are): '{}'",
-      vocabulary.model));
+  return absl::InvalidArgumentError(
+      fmt::format("vocabulary: model is not supported (llama and gpt2 are): {}",
+                  Quoted(vocabulary.model)));
 }
 
 }  // namespace sentencekv

@@ -7,6 +7,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "kernels/check.h"
+#include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
@@ -91,8 +92,8 @@ absl::Status CheckVocabulary(const Vocabulary& vocabulary) {
     auto [use, is_new] = first_use.try_emplace(vocabulary.tokens[id], id);
     if (is_new) continue;
     return absl::InvalidArgumentError(
-        fmt::format("vocabulary: tokens[{}] is the same as tokens[{}]: '{}'",
-                    id, use->second, vocabulary.tokens[id]));
+        fmt::format("vocabulary: tokens[{}] is the same as tokens[{}]: {}", id,
+                    use->second, Quoted(vocabulary.tokens[id])));
   }
   return CheckIds(vocabulary);
 }

@@ -16,9 +16,10 @@ class Maker {
  public:
   explicit Maker(const TinyModelOptions& options) : random_(options.seed) {
     model_.options = options;
-    model_.vocabulary = options.vocabulary == "llama"
-                            ? MakeTinyLlamaVocabulary()
-                            : MakeTinyBpeVocabulary();
+    model_.vocabulary =
+        options.vocabulary == "llama"     ? MakeTinyLlamaVocabulary()
+        : options.vocabulary == "letters" ? MakeLettersVocabulary()
+                                          : MakeTinyBpeVocabulary();
     FillConfig();
   }
 

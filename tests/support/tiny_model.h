@@ -32,7 +32,8 @@ struct TinyModelOptions {
   bool ffn_bias = false;
   double rope_theta = 10000;
   RopeScaling rope_scaling;
-  // "gpt2": byte-level BPE with chat tokens; "llama": SentencePiece pieces.
+  // "gpt2": byte-level BPE with chat tokens; "llama": SentencePiece pieces;
+  // "letters": eight tokens, for the smallest of files.
   std::string_view vocabulary = "gpt2";
 };
 
@@ -62,6 +63,7 @@ TinyModel MakeTinyModel(const TinyModelOptions& options);
 // The vocabularies that the models carry.
 Vocabulary MakeTinyBpeVocabulary();
 Vocabulary MakeTinyLlamaVocabulary();
+Vocabulary MakeLettersVocabulary();
 
 // All of the model, ready to be built or spoilt.
 GgufBuilder TinyGguf(const TinyModel& model);

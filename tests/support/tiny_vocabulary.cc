@@ -80,6 +80,18 @@ Vocabulary MakeTinyBpeVocabulary() {
   return vocabulary;
 }
 
+Vocabulary MakeLettersVocabulary() {
+  Vocabulary vocabulary;
+  vocabulary.model = "gpt2";
+  vocabulary.pre = "gpt-2";
+  vocabulary.tokens = {"<|end|>", "a", "b", "c", "d", "ab", "cd", "abcd"};
+  vocabulary.token_types = {3, 1, 1, 1, 1, 1, 1, 1};
+  vocabulary.merges = {"a b", "c d", "ab cd"};
+  vocabulary.bos_id = vocabulary.eos_id = vocabulary.unknown_id = 0;
+  vocabulary.add_bos = false;
+  return vocabulary;
+}
+
 Vocabulary MakeTinyLlamaVocabulary() {
   Vocabulary vocabulary;
   vocabulary.model = "llama";

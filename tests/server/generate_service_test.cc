@@ -66,7 +66,7 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   request.mutable_kv()->set_policy("full");
   ASSERT_TRUE(Generate(request).status.ok());
 
-  const GenerateRequest seen = engine_.submitted(0);
+  const GenerateRequest seen = engine_->submitted(0);
   EXPECT_EQ(seen.request_id, "my-id");
   EXPECT_THAT(seen.prompt, ElementsAre('h', 'i'));
   EXPECT_EQ(seen.sampling.temperature, 0.5f);
@@ -95,7 +95,7 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
 TEST_F(GenerateTest, UnsetFieldsTakeTheirDefaults) {
   AnswerHello();
   ASSERT_TRUE(Generate(TextRequest("hi")).status.ok());
-  const GenerateRequest seen = engine_.submitted(0);
+  const GenerateRequest seen = engine_->submitted(0);
   const GenerateRequest defaults;
   EXPECT_EQ(seen.sampling.temperature, 1.0f);
   EXPECT_EQ(seen.sampling.top_p, 1.0f);
@@ -111,7 +111,7 @@ TEST_F(GenerateTest, MaxTokensBeyondTheContextAreClamped) {
   v1::GenerateRequest request = TextRequest("hi");
   request.mutable_stop()->set_max_tokens(std::numeric_limits<int32_t>::max());
   ASSERT_TRUE(Generate(request).status.ok());
-  EXPECT_EQ(engine_.submitted(0).stop.max_tokens, 1024);
+  EXPECT_EQ(engine_->submitted(0).stop.max_tokens, 1024);
 }
 
 TEST_F(GenerateTest, TakesTokenIdsAsTheyAre) {
@@ -119,7 +119,7 @@ TEST_F(GenerateTest, TakesTokenIdsAsTheyAre) {
   v1::GenerateRequest request;
   for (int32_t id : {0, 259, 17}) request.mutable_token_ids()->add_ids(id);
   ASSERT_TRUE(Generate(request).status.ok());
-  EXPECT_THAT(engine_.submitted(0).prompt, ElementsAre(0, 259, 17));
+  EXPECT_THAT(engine_->submitted(0).prompt, ElementsAre(0, 259, 17));
 }
 
 TEST_F(GenerateTest, ControlTokensInTextAreTextUnlessAsked) {
@@ -128,8 +128,8 @@ TEST_F(GenerateTest, ControlTokensInTextAreTextUnlessAsked) {
   ASSERT_TRUE(Generate(request).status.ok());
   request.set_parse_special(true);
   ASSERT_TRUE(Generate(request).status.ok());
-  EXPECT_EQ(engine_.submitted(0).prompt.size(), 10u);
-  EXPECT_THAT(engine_.submitted(1).prompt,
+  EXPECT_EQ(engine_->submitted(0).prompt.size(), 10u);
+  EXPECT_THAT(engine_->submitted(1).prompt,
               ElementsAre(ByteTokenizer::kTurnEnd));
 }
 
@@ -141,7 +141,7 @@ TEST_F(GenerateTest, RendersChatInTheServersFormat) {
   message->set_content("hi");
   request.mutable_chat()->set_assistant_prefix("So");
   ASSERT_TRUE(Generate(request).status.ok());
-  EXPECT_EQ(tokenizer_.Decode(engine_.submitted(0).prompt, true),
+  EXPECT_EQ(tokenizer_.Decode(engine_->submitted(0).prompt, true),
             "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nSo");
 }
 
@@ -150,7 +150,7 @@ TEST_F(GenerateTest, LogprobsCarryBytes) {
   event.tokens[0].logprob = -0.5f;
   event.tokens[0].top_logprobs = {{'a', -0.5f}, {0xC3, -1.5f}};
   event.prompt_logprobs = {{'x', -2.0f}};
-  engine_.AnswerWith({event, FakeEngine::FinishEvent(FinishReason::kLength)});
+  engine_->AnswerWith({event, FakeEngine::FinishEvent(FinishReason::kLength)});
   const Answer answer = Generate(TextRequest("yx"));
   ASSERT_TRUE(answer.status.ok());
   const v1::GenerateResponse& first = answer.messages.front();
@@ -171,7 +171,7 @@ TEST_F(GenerateTest, EchoesRequestIdAndTraceparent) {
       TextRequest("hi"), {{"x-request-id", "abc-1"}, {"traceparent", trace}});
   EXPECT_EQ(answer.echoed_id, "abc-1");
   EXPECT_EQ(answer.echoed_traceparent, trace);
-  EXPECT_EQ(engine_.submitted(0).request_id, "abc-1");
+  EXPECT_EQ(engine_->submitted(0).request_id, "abc-1");
   // The field wins over the header; a malformed traceparent is ignored.
   v1::GenerateRequest request = TextRequest("hi");
   request.set_request_id("field");
@@ -186,7 +186,7 @@ TEST_F(GenerateTest, RefusesAnInvalidRequestIdHeader) {
       Generate(TextRequest("hi"), {{"x-request-id", "two words"}});
   EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(FieldsOf(answer.status), ElementsAre("metadata.x-request-id"));
-  EXPECT_EQ(engine_.num_submitted(), 0u);
+  EXPECT_EQ(engine_->num_submitted(), 0u);
 }
 
 TEST_F(GenerateTest, AnUnknownModelIsNotFound) {
@@ -224,7 +224,7 @@ class RefusalTest : public ServerFixture,
                     public ::testing::WithParamInterface<RefusalCase> {};
 
 TEST_P(RefusalTest, BecomesAStatusWithDetails) {
-  engine_.RefuseNext(GetParam().status);
+  engine_->RefuseNext(GetParam().status);
   const Answer answer = Generate(TextRequest("secret prompt"));
   EXPECT_EQ(answer.status.error_code(), GetParam().code);
   EXPECT_TRUE(answer.messages.empty());
@@ -267,8 +267,8 @@ class EndTest : public ServerFixture,
                 public ::testing::WithParamInterface<EndCase> {};
 
 TEST_P(EndTest, SendsTheFinishThenTheStatus) {
-  engine_.AnswerWith({FakeEngine::TextEvent("x", {'x'}),
-                      FakeEngine::FinishEvent(GetParam().reason)});
+  engine_->AnswerWith({FakeEngine::TextEvent("x", {'x'}),
+                       FakeEngine::FinishEvent(GetParam().reason)});
   const Answer answer = Generate(TextRequest("hi"));
   EXPECT_EQ(answer.status.error_code(), GetParam().code);
   ASSERT_FALSE(answer.messages.empty());

@@ -47,6 +47,16 @@ inline std::vector<std::string> FieldsOf(const grpc::Status& status) {
   return fields;
 }
 
+// Hangs up. A synchronous stream must be read to its end before Finish.
+inline grpc::Status Abandon(grpc::ClientContext& context,
+                            grpc::ClientReader<v1::GenerateResponse>& reader) {
+  context.TryCancel();
+  v1::GenerateResponse message;
+  while (reader.Read(&message)) {
+  }
+  return reader.Finish();
+}
+
 class ServerFixture : public ::testing::Test {
  protected:
   static FrontEndOptions DefaultOptions() {
@@ -60,15 +70,16 @@ class ServerFixture : public ::testing::Test {
 
   void StartServer(const FrontEndOptions& options) {
     front_end_.reset();
+    engine_ = std::make_unique<FakeEngine>();
     metrics_ = std::make_shared<EngineMetrics>(
-        "fake-model", engine_.model_info(), "fake backend");
+        "fake-model", engine_->model_info(), "fake backend");
     absl::StatusOr<std::unique_ptr<FrontEnd>> front_end =
         FrontEnd::Start(options,
                         {.name = "fake-model",
                          .backend = "fake backend",
                          .default_kv_policy = "full",
                          .chat_style = {.format = ChatFormat::kChatMl},
-                         .engine = &engine_,
+                         .engine = engine_.get(),
                          .tokenizer = &tokenizer_},
                         metrics_);
     ASSERT_TRUE(front_end.ok()) << front_end.status();
@@ -84,6 +95,8 @@ class ServerFixture : public ::testing::Test {
     grpc::ChannelArguments arguments;
     // Channels to the same address would otherwise share one connection.
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    // A fixed window of 64 KiB, so that a reader that does not read is felt.
+    arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     return grpc::CreateCustomChannel(
         address(), grpc::InsecureChannelCredentials(), arguments);
   }
@@ -136,12 +149,13 @@ class ServerFixture : public ::testing::Test {
     usage.prompt_tokens = 3;
     usage.generated_tokens = 2;
     usage.total_time = absl::Milliseconds(250);
-    engine_.AnswerWith({FakeEngine::TextEvent("Hel", {72}),
-                        FakeEngine::TextEvent("lo", {111}),
-                        FakeEngine::FinishEvent(FinishReason::kStop, usage)});
+    engine_->AnswerWith({FakeEngine::TextEvent("Hel", {72}),
+                         FakeEngine::TextEvent("lo", {111}),
+                         FakeEngine::FinishEvent(FinishReason::kStop, usage)});
   }
 
-  FakeEngine engine_;
+  // Another one for each server: a drained engine stays drained.
+  std::unique_ptr<FakeEngine> engine_;
   ByteTokenizer tokenizer_;
   std::shared_ptr<EngineMetrics> metrics_;
   std::unique_ptr<FrontEnd> front_end_;

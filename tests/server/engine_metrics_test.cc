@@ -1,0 +1,256 @@
+// Metrics as Prometheus sees them: fetched over HTTP and parsed.
+#include "server/engine_metrics.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <map>
+#include <sstream>
+
+#include "kernels/version.h"
+#include "server/scrape_families.h"
+#include "tests/server/server_fixture.h"
+
+namespace sentencekv {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::Key;
+using ::testing::Not;
+
+// GET `path` from 127.0.0.1:`port`; the whole response.
+std::string HttpGet(int port, const std::string& path) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0)
+    return "";
+  const std::string request =
+      "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  if (write(fd, request.data(), request.size()) < 0) return "";
+  std::string response;
+  char chunk[4096];
+  ssize_t count = 0;
+  while ((count = read(fd, chunk, sizeof(chunk))) > 0)
+    response.append(chunk, static_cast<size_t>(count));
+  close(fd);
+  return response;
+}
+
+// Samples of an exposition by "name{labels}". Fails the test on a line that is
+// neither a comment nor a sample.
+std::map<std::string, double> ParseExposition(const std::string& response) {
+  std::map<std::string, double> samples;
+  const size_t body = response.find("\r\n\r\n");
+  EXPECT_NE(body, std::string::npos) << response;
+  if (body == std::string::npos) return samples;
+  std::istringstream lines(response.substr(body + 4));
+  std::string line;
+  while (std::getline(lines, line)) {
+    if (line.empty() || line[0] == '#') continue;
+    const size_t space = line.rfind(' ');
+    EXPECT_NE(space, std::string::npos) << line;
+    char* end = nullptr;
+    const double value = std::strtod(line.c_str() + space + 1, &end);
+    EXPECT_EQ(*end, '\0') << line;
+    EXPECT_TRUE(samples.emplace(line.substr(0, space), value).second)
+        << "twice: " << line;
+  }
+  return samples;
+}
+
+class MetricsTest : public ServerFixture {
+ protected:
+  std::map<std::string, double> Scrape() {
+    return ParseExposition(HttpGet(front_end_->metrics_port(), "/metrics"));
+  }
+};
+
+std::string With(const std::string& name, const std::string& labels = "") {
+  return name + "{model_name=\"fake-model\"" +
+         (labels.empty() ? "" : "," + labels) + "}";
+}
+
+TEST_F(MetricsTest, CountsWhatTheEngineObserves) {
+  metrics_->OnRefused(RefusalReason::kQueueFull);
+  metrics_->OnFirstToken(absl::Milliseconds(30));
+  metrics_->OnInterToken(absl::Milliseconds(5));
+  metrics_->OnInterToken(absl::Milliseconds(7));
+  Finish finish;
+  finish.reason = FinishReason::kLength;
+  finish.usage = {.prompt_tokens = 100,
+                  .cached_tokens = 10,
+                  .generated_tokens = 20,
+                  .queue_time = absl::Milliseconds(2),
+                  .prefill_time = absl::Milliseconds(28),
+                  .total_time = absl::Seconds(3)};
+  metrics_->OnFinished(finish);
+  metrics_->OnStep({.prefill_tokens = 64,
+                    .decode_tokens = 3,
+                    .sequences = 4,
+                    .plan_time = absl::Microseconds(50),
+                    .forward_time = absl::Milliseconds(20),
+                    .sample_time = absl::Milliseconds(1)},
+                   {});
+  const std::map<std::string, double> samples = Scrape();
+  const std::pair<std::string, double> expected[] = {
+      {With("sentencekv_requests_refused_total", "reason=\"queue_full\""), 1},
+      {With("sentencekv_requests_finished_total", "reason=\"length\""), 1},
+      {With("sentencekv_requests_finished_total", "reason=\"stop\""), 0},
+      {With("sentencekv_cached_tokens_total"), 10},
+      {With("vllm:prefix_cache_hits_total"), 10},
+      {With("sentencekv_time_to_first_token_seconds_bucket", "le=\"0.02\""), 0},
+      {With("sentencekv_time_to_first_token_seconds_bucket", "le=\"0.04\""), 1},
+      {With("vllm:time_to_first_token_seconds_bucket", "le=\"0.04\""), 1},
+      {With("vllm:time_to_first_token_seconds_count"), 1},
+      {With("vllm:inter_token_latency_seconds_count"), 2},
+      {With("sentencekv_inter_token_latency_seconds_bucket", "le=\"0.006\""),
+       1},
+      {With("sentencekv_request_seconds_sum"), 3},
+      {With("sentencekv_request_prompt_tokens_bucket", "le=\"100\""), 1},
+      {With("sentencekv_request_prompt_tokens_bucket", "le=\"50\""), 0},
+      {With("sentencekv_step_tokens_sum", "kind=\"prefill\""), 64},
+      {With("sentencekv_step_tokens_sum", "kind=\"decode\""), 3},
+      {With("sentencekv_step_sequences_sum"), 4},
+      {With("sentencekv_step_seconds_count", "phase=\"plan\""), 1},
+      {With("sentencekv_step_seconds_count", "phase=\"forward\""), 1},
+      {With("sentencekv_step_seconds_count", "phase=\"sample\""), 1},
+  };
+  for (const auto& [name, value] : expected) {
+    ASSERT_THAT(samples, Contains(Key(name)));
+    EXPECT_DOUBLE_EQ(samples.at(name), value) << name;
+  }
+}
+
+TEST_F(MetricsTest, ReadsTheEnginesCountsAtTheScrape) {
+  engine_->set_stats({.running = 3,
+                      .waiting = 4,
+                      .waiting_tokens = 500,
+                      .pages_total = 100,
+                      .pages_free = 75,
+                      .pages_used = 25,
+                      .page_tokens = 16,
+                      .kv_bytes_per_page = 4096,
+                      .prompt_tokens = 1000,
+                      .generated_tokens = 2000,
+                      .preemptions = 2,
+                      .steps = 77});
+  const std::map<std::string, double> samples = Scrape();
+  const std::pair<std::string, double> expected[] = {
+      {With("sentencekv_requests_running"), 3},
+      {With("vllm:num_requests_running"), 3},
+      {With("vllm:num_requests_waiting"), 4},
+      {With("sentencekv_waiting_tokens"), 500},
+      {With("sentencekv_kv_pages", "state=\"free\""), 75},
+      {With("sentencekv_kv_pages", "state=\"used\""), 25},
+      {With("sentencekv_kv_page_capacity"), 100},
+      {With("sentencekv_kv_page_bytes"), 4096},
+      {With("vllm:kv_cache_usage_perc"), 0.25},
+      {With("vllm:cache_config_info",
+            "block_size=\"16\",num_gpu_blocks=\"100\""),
+       1},
+      {With("sentencekv_prompt_tokens_total"), 1000},
+      {With("vllm:prefix_cache_queries_total"), 1000},
+      {With("sentencekv_generated_tokens_total"), 2000},
+      {With("vllm:num_preemptions_total"), 2},
+      {With("sentencekv_steps_total"), 77},
+  };
+  for (const auto& [name, value] : expected) {
+    ASSERT_THAT(samples, Contains(Key(name)));
+    EXPECT_DOUBLE_EQ(samples.at(name), value) << name;
+  }
+  // The next scrape sees the next state: nothing is left standing.
+  engine_->set_stats({});
+  EXPECT_EQ(Scrape().at(With("vllm:num_requests_running")), 0);
+}
+
+TEST_F(MetricsTest, CountsRpcsByMethodAndCode) {
+  AnswerHello();
+  ASSERT_TRUE(Generate(TextRequest("hi")).status.ok());
+  ASSERT_FALSE(Generate(TextRequest("")).status.ok());
+  grpc::ClientContext context;
+  v1::GetStatsResponse stats;
+  ASSERT_TRUE(stub_->GetStats(&context, {}, &stats).ok());
+  // The last of them is counted just after the client has its answer.
+  const std::string ok =
+      With("sentencekv_rpcs_total", "code=\"OK\",method=\"Generate\"");
+  const std::string invalid = With(
+      "sentencekv_rpcs_total", "code=\"INVALID_ARGUMENT\",method=\"Generate\"");
+  const absl::Time deadline = absl::Now() + kPatience;
+  std::map<std::string, double> samples;
+  do {
+    samples = Scrape();
+  } while ((samples.count(ok) == 0 || samples.count(invalid) == 0) &&
+           absl::Now() < deadline);
+  EXPECT_EQ(samples.at(ok), 1);
+  EXPECT_EQ(samples.at(invalid), 1);
+  EXPECT_EQ(samples.at(With("sentencekv_rpcs_total",
+                            "code=\"OK\",method=\"GetStats\"")),
+            1);
+}
+
+TEST_F(MetricsTest, TellsOfBuildModelAndProcess) {
+  const std::map<std::string, double> samples = Scrape();
+  EXPECT_THAT(samples, Contains(Key("sentencekv_build_info{version=\"" +
+                                    std::string(kVersion) + "\"}")));
+  EXPECT_GT(samples.at("sentencekv_process_resident_bytes"), 1 << 20);
+  EXPECT_GT(samples.at("sentencekv_process_threads"), 1);
+  EXPECT_GE(samples.at("sentencekv_process_uptime_seconds"), 0);
+  int models = 0;
+  for (const auto& [name, value] : samples) {
+    if (name.rfind("sentencekv_model_info{", 0) == 0) {
+      ++models;
+      EXPECT_THAT(name, HasSubstr("model_name=\"fake-model\""));
+      EXPECT_THAT(name, HasSubstr("backend=\"fake backend\""));
+    }
+    EXPECT_THAT(name, Not(HasSubstr("request_id")));
+  }
+  EXPECT_EQ(models, 1);
+}
+
+TEST_F(MetricsTest, EveryFamilyAppearsOnceWithHelpAndType) {
+  std::map<std::string, int> types;
+  std::istringstream lines(HttpGet(front_end_->metrics_port(), "/metrics"));
+  std::string line;
+  while (std::getline(lines, line)) {
+    if (line.rfind("# TYPE ", 0) == 0) ++types[line.substr(7)];
+  }
+  EXPECT_GT(types.size(), 30u);
+  for (const auto& [name, count] : types) EXPECT_EQ(count, 1) << name;
+}
+
+TEST_F(MetricsTest, OtherPathsAreNotFound) {
+  EXPECT_THAT(HttpGet(front_end_->metrics_port(), "/"), HasSubstr("404"));
+}
+
+TEST_F(MetricsTest, APortInUseIsUnavailable) {
+  const ListenAddress taken = {.host = "127.0.0.1",
+                               .port = front_end_->metrics_port()};
+  EXPECT_TRUE(
+      absl::IsUnavailable(MetricsExposer::Start(taken, metrics_).status()));
+}
+
+TEST_F(MetricsTest, LocalhostIsAnAddress) {
+  const auto exposer =
+      MetricsExposer::Start({.host = "localhost", .port = 0}, metrics_);
+  ASSERT_TRUE(exposer.ok()) << exposer.status();
+  EXPECT_THAT(HttpGet((*exposer)->port(), "/metrics"), HasSubstr("200 OK"));
+}
+
+TEST(ScrapeFamilies, AnEmptyPoolIsNotFull) {
+  MetricFamilies families;
+  AppendEngineFamilies({}, "m", &families);
+  for (const auto& family : families) {
+    if (family.name == "sentencekv_kv_usage_ratio") {
+      EXPECT_EQ(family.metric.at(0).gauge.value, 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace sentencekv

@@ -68,6 +68,8 @@ class WorkerPool {
   // the job's number, for MayRead.
   uint32_t RunRepeatable(const RepeatableJob& job);
   // Whether a worker left behind by that repeatable job may still be computing.
+  // Once false, it computes no more (though a late worker that looks in and
+  // finds nothing to do can make this true again for a moment).
   bool MayRead(uint32_t job_number) const;
   // Waits until no worker is inside any job.
   void Quiesce() const;

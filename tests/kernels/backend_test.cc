@@ -54,7 +54,8 @@ class BackendTest : public testing::Test {
     // pointer matters.
     EXPECT_TRUE((backend_.*operation)(Params()).ok());
     EXPECT_EQ(backend_.num_calls(), calls_before_);
-    EXPECT_TRUE((backend_.*operation)(good).ok());
+    const absl::Status status = (backend_.*operation)(good);
+    EXPECT_TRUE(status.ok()) << status;
     EXPECT_EQ(backend_.num_calls(), calls_before_ + 1);
   }
 
@@ -65,7 +66,7 @@ class BackendTest : public testing::Test {
   std::vector<float> out_ = std::vector<float>(256);
   std::vector<int32_t> indices_ = {0, 1};
   KvLayout layout_ = {
-      .num_layers = 1, .num_pages = 2, .num_kv_heads = 1, .head_dim = 2};
+      .num_layers = 1, .num_pages = 2, .num_kv_heads = 1, .head_dim = 8};
   std::vector<std::byte> pool_ =
       std::vector<std::byte>(static_cast<size_t>(layout_.total_bytes()));
   // 17 tokens: two pages.
@@ -192,13 +193,9 @@ TEST_F(BackendTest, ChecksRopeStoreKv) {
        {[](auto& p) { p.sequences = nullptr; }, "sequences is null"},
        {[](auto& p) { p.num_sequences = -1; }, "num_sequences must be in 0.."},
        {[](auto& p) { p.num_heads = 0; }, "num_heads must be in 1.."},
-       {[](auto& p) { p.rotary_dims = 0; }, "rotary_dims must be in 2..2"},
-       {[](auto& p) { p.rotary_dims = 4; }, "rotary_dims must be in 2..2"},
-       {[](auto& p) {
-          p.kv.layout.head_dim = 4;
-          p.rotary_dims = 3;
-        },
-        "rotary_dims must be even"},
+       {[](auto& p) { p.rotary_dims = 0; }, "rotary_dims must be in 2..8"},
+       {[](auto& p) { p.rotary_dims = 10; }, "rotary_dims must be in 2..8"},
+       {[](auto& p) { p.rotary_dims = 3; }, "rotary_dims must be even"},
        {[](auto& p) { p.layout = static_cast<RopeLayout>(9); }, "rope layout"},
        {[](auto& p) { p.kv.layout.num_kv_heads = 0; }, "num_kv_heads must be"},
        {[](auto& p) { p.kv.layout.head_dim = 0; }, "head_dim must be"},

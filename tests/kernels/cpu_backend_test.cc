@@ -118,7 +118,7 @@ TEST(CpuBackend, BuffersDoNotOverlap) {
     uint8_t mark;
   };
   std::vector<Block> blocks;
-  const auto expect_intact = [](const Block& block) {
+  const auto expect_intact = [kSeed](const Block& block) {
     const auto* data = block.buffer.as<uint8_t>();
     for (size_t i = 0; i < block.buffer.size_bytes(); i += 997) {
       ASSERT_EQ(data[i], block.mark) << "seed " << kSeed;

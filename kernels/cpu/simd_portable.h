@@ -14,6 +14,8 @@ namespace {
 struct Simd {
   typedef float Vec __attribute__((vector_size(16)));
   typedef int32_t Bits __attribute__((vector_size(16)));
+  typedef uint32_t Words __attribute__((vector_size(16)));
+  typedef uint16_t Halves __attribute__((vector_size(8)));
   static constexpr int kLanes = 4;
 
   static Vec Zero() { return Vec{}; }
@@ -25,17 +27,22 @@ struct Simd {
   }
   static void Store(float* to, Vec x) { __builtin_memcpy(to, &x, sizeof(x)); }
 
+  // F16ToF32 on four at once.
   static Vec LoadF16(const std::byte* from) {
-    uint16_t half[kLanes];
-    __builtin_memcpy(half, from, sizeof(half));
-    return Vec{F16ToF32(half[0]), F16ToF32(half[1]), F16ToF32(half[2]),
-               F16ToF32(half[3])};
+    Halves half;
+    __builtin_memcpy(&half, from, sizeof(half));
+    const Words word = __builtin_convertvector(half, Words);
+    const Words magnitude = (word & 0x7fff) << 13;
+    const Vec finite = (Vec)magnitude * Set(0x1p112f);
+    const Words quiet = (Words)(magnitude > 0x0f800000u) & 0x400000u;
+    const Words special = magnitude | 0x7f800000u | quiet;
+    const Words bits = magnitude >= 0x0f800000u ? special : (Words)finite;
+    return (Vec)(bits | (word & 0x8000) << 16);
   }
   static Vec LoadBf16(const std::byte* from) {
-    uint16_t half[kLanes];
-    __builtin_memcpy(half, from, sizeof(half));
-    return Vec{Bf16ToF32(half[0]), Bf16ToF32(half[1]), Bf16ToF32(half[2]),
-               Bf16ToF32(half[3])};
+    Halves half;
+    __builtin_memcpy(&half, from, sizeof(half));
+    return (Vec)(__builtin_convertvector(half, Words) << 16);
   }
   static void StoreF16(std::byte* to, Vec x) {
     const uint16_t half[kLanes] = {F32ToF16(x[0]), F32ToF16(x[1]),

@@ -74,6 +74,8 @@ TEST_P(AttentionTest, TakesEveryGroupAndHeadSize) {
   for (const int64_t group : kGroups) {
     for (const int64_t dim : kHeadDims) {
       for (const DType dtype : kDTypes) {
+        // The types differ in loading only: a few groups show it.
+        if (dtype != DType::kF16 && group != 3 && group != 8) continue;
         SCOPED_TRACE(
             fmt::format("group {} dim {} {}", group, dim, Name(dtype)));
         const AttentionShape shape = {.num_heads = 2 * group,

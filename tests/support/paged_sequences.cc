@@ -30,13 +30,14 @@ PagedStep::PagedStep(const AttentionShape& shape,
   for (float& q : qkv_) q = normal(random);
   for (size_t s = 0; s < sequences_.size(); ++s) {
     const int64_t kv_len = sequences_[s].position + sequences_[s].num_rows;
-    for (int64_t p = 0; p < kv_len; ++p) {
-      for (int64_t i = 0; i < shape.num_kv_heads * shape.head_dim; ++i) {
-        const int64_t head = i / shape.head_dim;
-        const int64_t d = i % shape.head_dim;
-        StoreSlot(Slot(s, p, head, d, false), normal(random));
-        SetValue(s, p, head, d, normal(random));
-      }
+    const int64_t width = shape.num_kv_heads * shape.head_dim;
+    keys_.emplace_back(kv_len * width);
+    values_.emplace_back(kv_len * width);
+    for (int64_t i = 0; i < kv_len * width; ++i) {
+      const int64_t head = i / shape.head_dim % shape.num_kv_heads;
+      const int64_t d = i % shape.head_dim;
+      keys_[s][i] = Store(s, i / width, head, d, false, normal(random));
+      SetValue(s, i / width, head, d, normal(random));
     }
   }
 }
@@ -81,57 +82,27 @@ AttentionParams PagedStep::Params(std::vector<float>& out) const {
   return params;
 }
 
-std::byte* PagedStep::Slot(size_t sequence, int64_t position, int64_t head,
-                           int64_t d, bool is_value) const {
+float PagedStep::Store(size_t sequence, int64_t position, int64_t head,
+                       int64_t d, bool is_value, float value) {
   std::byte* run = view().head(pages_[sequence][position / kPageTokens], head);
   const int64_t token = position % kPageTokens;
   const int64_t index = is_value ? (kPageTokens + token) * shape_.head_dim + d
                                  : d * kPageTokens + token;
-  return run + index * SizeOf(shape_.dtype);
-}
-
-float PagedStep::LoadSlot(const std::byte* slot) const {
-  float value;
-  uint16_t half;
-  switch (shape_.dtype) {
-    case DType::kF32:
-      std::memcpy(&value, slot, sizeof(value));
-      return value;
-    case DType::kF16:
-      std::memcpy(&half, slot, sizeof(half));
-      return F16ToF32(half);
-    case DType::kBF16:
-      std::memcpy(&half, slot, sizeof(half));
-      return Bf16ToF32(half);
-  }
-  return 0;
-}
-
-float PagedStep::StoreSlot(std::byte* slot, float value) const {
+  std::byte* slot = run + index * SizeOf(shape_.dtype);
   if (shape_.dtype == DType::kF32) {
     std::memcpy(slot, &value, sizeof(value));
-  } else {
-    const uint16_t half =
-        shape_.dtype == DType::kF16 ? F32ToF16(value) : F32ToBf16(value);
-    std::memcpy(slot, &half, sizeof(half));
+    return value;
   }
-  return LoadSlot(slot);
-}
-
-float PagedStep::Key(size_t sequence, int64_t position, int64_t head,
-                     int64_t d) const {
-  return LoadSlot(Slot(sequence, position, head, d, false));
-}
-
-float PagedStep::Value(size_t sequence, int64_t position, int64_t head,
-                       int64_t d) const {
-  return LoadSlot(Slot(sequence, position, head, d, true));
+  const bool is_f16 = shape_.dtype == DType::kF16;
+  const uint16_t half = is_f16 ? F32ToF16(value) : F32ToBf16(value);
+  std::memcpy(slot, &half, sizeof(half));
+  return is_f16 ? F16ToF32(half) : Bf16ToF32(half);
 }
 
 void PagedStep::SetValue(size_t sequence, int64_t position, int64_t head,
                          int64_t d, float value) {
-  const float rounded =
-      StoreSlot(Slot(sequence, position, head, d, true), value);
+  const float rounded = Store(sequence, position, head, d, true, value);
+  values_[sequence][Index(position, head, d)] = rounded;
   max_value_ = std::max<double>(max_value_, std::fabs(rounded));
 }
 
@@ -145,9 +116,10 @@ void PagedStep::AttendNaively(size_t sequence, int64_t row, int64_t head,
   const int64_t visible = share.position + row + 1;
   std::vector<double> weights(visible);
   for (int64_t p = 0; p < visible; ++p) {
+    const float* key = &keys_[sequence][Index(p, kv_head, 0)];
     double score = 0;
     for (int64_t d = 0; d < dim; ++d) {
-      score += static_cast<double>(q[d]) * Key(sequence, p, kv_head, d);
+      score += static_cast<double>(q[d]) * key[d];
     }
     weights[p] = score * scale_;
   }
@@ -156,9 +128,9 @@ void PagedStep::AttendNaively(size_t sequence, int64_t row, int64_t head,
   for (double& weight : weights) sum += weight = std::exp(weight - maximum);
   std::fill(out, out + dim, 0.0);
   for (int64_t p = 0; p < visible; ++p) {
-    for (int64_t d = 0; d < dim; ++d) {
-      out[d] += weights[p] / sum * Value(sequence, p, kv_head, d);
-    }
+    const float* value = &values_[sequence][Index(p, kv_head, 0)];
+    const double weight = weights[p] / sum;
+    for (int64_t d = 0; d < dim; ++d) out[d] += weight * value[d];
   }
 }
 

@@ -49,18 +49,21 @@ class PagedStep {
   const std::vector<KvSequence>& sequences() const { return sequences_; }
   KvLayerView view() const;
 
-  // Element d of K or V at a position of a sequence, as the pool rounds it.
-  float Key(size_t sequence, int64_t position, int64_t head, int64_t d) const;
-  float Value(size_t sequence, int64_t position, int64_t head, int64_t d) const;
+  // Element d of V at a position of a sequence, as the pool rounds it.
+  float Value(size_t sequence, int64_t position, int64_t head,
+              int64_t d) const {
+    return values_[sequence][Index(position, head, d)];
+  }
   void SetValue(size_t sequence, int64_t position, int64_t head, int64_t d,
                 float value);
 
  private:
-  // Address of element d of K or V.
-  std::byte* Slot(size_t sequence, int64_t position, int64_t head, int64_t d,
-                  bool is_value) const;
-  float LoadSlot(const std::byte* slot) const;
-  float StoreSlot(std::byte* slot, float value) const;
+  int64_t Index(int64_t position, int64_t head, int64_t d) const {
+    return (position * shape_.num_kv_heads + head) * shape_.head_dim + d;
+  }
+  // Writes element d of K or V to its slot; returns it as rounded.
+  float Store(size_t sequence, int64_t position, int64_t head, int64_t d,
+              bool is_value, float value);
   void MakePageTables(std::mt19937& random);
   void AttendNaively(size_t sequence, int64_t row, int64_t head,
                      double* out) const;
@@ -72,6 +75,9 @@ class PagedStep {
   KvLayout layout_;
   std::vector<float> qkv_;  // [T, (H + 2 G) D]
   mutable std::vector<std::byte> pool_;
+  // [B][S, G, D], what the pool holds, as f32.
+  std::vector<std::vector<float>> keys_;
+  std::vector<std::vector<float>> values_;
   std::vector<std::vector<int32_t>> pages_;
   std::vector<KvSequence> sequences_;
 };

@@ -9,6 +9,7 @@
 #include "tests/support/cpu_levels.h"
 #include "tests/support/test_files.h"
 #include "tests/support/tiny_model.h"
+#include "tests/support/tiny_tensors.h"
 
 namespace sentencekv {
 namespace {

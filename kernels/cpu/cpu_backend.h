@@ -14,6 +14,7 @@ namespace sentencekv {
 // kInvalidArgument for another name, kFailedPrecondition for a level this
 // machine does not have.
 absl::StatusOr<CpuLevel> ParseCpuLevel(std::string_view name);
+
 struct CpuBackendOptions {
   int num_threads = 0;  // 0: one per core this process may use
   CpuLevel level = DetectCpuLevel();

@@ -44,7 +44,8 @@ int64_t PrefillBudget::TokensBeside(int64_t decode_rows, int64_t position) {
                  ? max_tokens_
                  : static_cast<int64_t>(room / token_seconds);
     // One lucky measurement does not open the gate at once.
-    tokens = std::min(tokens, std::max(floor, last_chunk_ * 5 / 4));
+    tokens = std::min(tokens,
+                      std::max(last_chunk_ + kMinTokens, last_chunk_ * 5 / 4));
   }
   last_chunk_ = std::clamp(tokens, floor, max_tokens_);
   return last_chunk_;

@@ -25,8 +25,10 @@ class PrefillBudget {
   // (worst gap over median gap); the rest is room for noise and for a cost
   // that grows faster than measured.
   static constexpr double kStretch = 2.25;
-  // A chunk is never smaller, so that prompts always move.
-  static constexpr int64_t kMinTokens = 16;
+  // A chunk is never smaller, so that prompts always move. Few, because at
+  // position 8,000 attention makes a prompt token as dear as several decoding
+  // rows.
+  static constexpr int64_t kMinTokens = 4;
 
   // `max_tokens`: a chunk beside decoding is never larger; at least 1.
   explicit PrefillBudget(int64_t max_tokens);

@@ -9,7 +9,7 @@ namespace sentencekv {
 namespace {
 
 // Prompt tokens that decoding leaves room for when it could fill a step.
-constexpr int64_t kPrefillReserve = PrefillBudget::kMinTokens;
+constexpr int64_t kPrefillReserve = 16;
 
 template <typename Container>
 void InsertByArrival(Container& container,

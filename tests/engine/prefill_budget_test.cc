@@ -106,9 +106,9 @@ TEST(PrefillBudget, AlwaysMovesOnceMeasured) {
   budget.Record(1, 0, 0, absl::Milliseconds(1));
   budget.Record(1, 16, 0, absl::Seconds(10));
   EXPECT_EQ(budget.TokensBeside(1, 0), PrefillBudget::kMinTokens);
-  PrefillBudget small(5);
+  PrefillBudget small(3);
   small.Record(1, 0, 0, absl::Milliseconds(1));
-  EXPECT_EQ(small.TokensBeside(1, 0), 5);
+  EXPECT_EQ(small.TokensBeside(1, 0), 3);
 }
 
 TEST(PrefillBudget, AsksForADecodeOnlyStepOnlyNowAndThen) {

@@ -1,97 +1,52 @@
 #include "tokenizer/sentencepiece_library.h"
 
-#include <dlfcn.h>
+#include <sentencepiece_processor.h>
 
-#include <filesystem>
-#include <system_error>
-
-#include "tokenizer/sentencepiece_module.h"
-
-#ifdef __SANITIZE_ADDRESS__
-// The module binds operator new and delete differently from the sanitizer,
-// each consistently; only their names do not match.
-extern "C" const char* __asan_default_options();
-extern "C" const char* __asan_default_options() {
-  return "alloc_dealloc_mismatch=0";
-}
-#endif
+#include <exception>
+#include <functional>
 
 namespace sentencekv {
 namespace {
 
-namespace fs = std::filesystem;
-
-// Beside the program (build folder), or where it is installed.
-fs::path ModulePath() {
-  std::error_code error;
-  const fs::path folder =
-      fs::read_symlink("/proc/self/exe", error).parent_path();
-  const fs::path beside = folder / kSentencePieceModuleFile;
-  if (fs::exists(beside, error)) return beside;
-  return folder.parent_path() / "lib" / "sentencekv" / kSentencePieceModuleFile;
-}
-
-struct LoadedModule {
-  const SentencePieceModule* module = nullptr;
-  std::string error;  // when there is none
-};
-
-LoadedModule OpenModule() {
-  // DEEPBIND: the library's own symbols come before the process's. As dlmopen
-  // of the base namespace because sanitizers refuse dlopen with that flag.
-  void* handle = dlmopen(LM_ID_BASE, ModulePath().c_str(),
-                         RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
-  void* symbol =
-      handle == nullptr ? nullptr : dlsym(handle, kSentencePieceModuleSymbol);
-  if (symbol == nullptr) return {.error = dlerror()};
-  return {.module = static_cast<const SentencePieceModule*>(symbol)};
-}
-
-const LoadedModule& Module() {
-  static const LoadedModule module = OpenModule();
-  return module;
-}
-
-// What a call of the module gives back.
-struct Result {
-  std::vector<int32_t>* ids = nullptr;
-  std::string* error = nullptr;
-};
-
-void TakeError(void* context, const char* text, size_t size) {
-  static_cast<Result*>(context)->error->assign(text, size);
-}
-
-void TakeIds(void* context, const int32_t* ids, size_t count) {
-  std::vector<int32_t>& taken = *static_cast<Result*>(context)->ids;
-  taken.insert(taken.end(), ids, ids + count);
+// Calls the library; its status and its exceptions become one answer.
+bool Call(const std::function<sentencepiece::util::Status()>& function,
+          std::string* error) {
+  try {
+    sentencepiece::util::Status status = function();
+    if (status.ok()) return true;
+    *error = status.ToString();
+  } catch (const std::exception& exception) {
+    *error = exception.what();
+  } catch (...) {
+    *error = "unknown exception";
+  }
+  return false;
 }
 
 }  // namespace
 
+SentencePieceLibrary::SentencePieceLibrary()
+    : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {}
+SentencePieceLibrary::~SentencePieceLibrary() = default;
+
 std::unique_ptr<SentencePieceLibrary> SentencePieceLibrary::Load(
     std::string_view model_proto, std::string* error) {
-  const LoadedModule& loaded = Module();
-  if (loaded.module == nullptr) {
-    *error = loaded.error;
-    return nullptr;
-  }
-  Result result = {.error = error};
-  void* processor = loaded.module->load(model_proto.data(), model_proto.size(),
-                                        TakeError, &result);
-  if (processor == nullptr) return nullptr;
-  return std::unique_ptr<SentencePieceLibrary>(
-      new SentencePieceLibrary(*loaded.module, processor));
+  std::unique_ptr<SentencePieceLibrary> made(new SentencePieceLibrary);
+  bool is_loaded = Call(
+      [&] { return made->processor_->LoadFromSerializedProto(model_proto); },
+      error);
+  return is_loaded ? std::move(made) : nullptr;
 }
-
-SentencePieceLibrary::~SentencePieceLibrary() { module_.unload(processor_); }
 
 bool SentencePieceLibrary::Encode(std::string_view text,
                                   std::vector<int32_t>* ids,
                                   std::string* error) const {
-  Result result = {.ids = ids, .error = error};
-  return module_.encode(processor_, text.data(), text.size(), TakeIds,
-                        TakeError, &result);
+  std::vector<int> encoded;
+  if (!Call([&] { return processor_->Encode(text, &encoded); }, error)) {
+    return false;
+  }
+  ids->insert(ids->end(), encoded.begin(), encoded.end());
+  return true;
 }
 
 }  // namespace sentencekv

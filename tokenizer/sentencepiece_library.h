@@ -1,5 +1,5 @@
-// The SentencePiece library behind standard types. It lives in a module that
-// is loaded with the first model that needs it; see sentencepiece_module.h.
+// The SentencePiece library behind standard types: its header and Abseil's
+// cannot be included together, and its exceptions end here.
 #pragma once
 
 #include <cstdint>
@@ -8,20 +8,20 @@
 #include <string_view>
 #include <vector>
 
-namespace sentencekv {
+namespace sentencepiece {
+class SentencePieceProcessor;
+}
 
-struct SentencePieceModule;
+namespace sentencekv {
 
 // Immutable after Load; Encode may be called from any thread.
 class SentencePieceLibrary {
  public:
   // From a serialised ModelProto. Null, with the reason in `*error`, when the
-  // library refuses it or the module is not there.
+  // library refuses it.
   static std::unique_ptr<SentencePieceLibrary> Load(
       std::string_view model_proto, std::string* error);
   ~SentencePieceLibrary();
-  SentencePieceLibrary(const SentencePieceLibrary&) = delete;
-  SentencePieceLibrary& operator=(const SentencePieceLibrary&) = delete;
 
   // Appends the ids of `text`. False, with the reason in `*error`, when the
   // library fails.
@@ -29,11 +29,8 @@ class SentencePieceLibrary {
               std::string* error) const;
 
  private:
-  SentencePieceLibrary(const SentencePieceModule& module, void* processor)
-      : module_(module), processor_(processor) {}
-
-  const SentencePieceModule& module_;  // never unloaded
-  void* const processor_;
+  SentencePieceLibrary();
+  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
 };
 
 }  // namespace sentencekv

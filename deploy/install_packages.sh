@@ -23,7 +23,7 @@ test_packages=(git libbenchmark-dev libgmock-dev libgtest-dev)
 nightly_packages=(clang libclang-rt-14-dev)
 runtime_packages=(
   ca-certificates libabsl20220623 libfmt9 libgrpc++1.51 libpcre2-8-0
-  libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0 libprotobuf32
+  libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0
   libsentencepiece0 libspdlog1.10)
 bench_packages=(git)
 

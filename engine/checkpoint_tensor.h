@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "kernels/dtype.h"
 
 namespace sentencekv {
@@ -30,5 +31,9 @@ struct CheckpointTensor {
 
 // "[576, 1536]".
 std::string ShapeText(std::span<const int64_t> shape);
+
+// Bytes that type and shape take. kDataLoss when the product overflows or a
+// row is not a whole number of blocks.
+absl::StatusOr<uint64_t> TensorBytes(const CheckpointTensor& tensor);
 
 }  // namespace sentencekv

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "engine/checked_math.h"
 #include "engine/mapped_file.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
@@ -145,36 +144,6 @@ absl::StatusOr<SourceType> SourceTypeFromGgml(std::string_view tensor_name,
       "tensor type: not supported; tensor {} has {}; supported are F32, F16, "
       "BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K and Q6_K",
       Quoted(tensor_name), name));
-}
-
-absl::StatusOr<uint64_t> TensorBytes(const CheckpointTensor& tensor) {
-  const auto block_elements = static_cast<uint64_t>(BlockElements(tensor.type));
-  const uint64_t row =
-      tensor.shape.empty() ? 1 : static_cast<uint64_t>(tensor.shape.back());
-  if (row % block_elements != 0) {
-    return absl::DataLossError(fmt::format(
-        "tensor {} has rows of {} elements, not whole blocks of {} ({})",
-        Quoted(tensor.name), row, block_elements, Name(tensor.type)));
-  }
-  // The number of elements must fit, not only that of bytes: code that reads
-  // the shape multiplies it out again.
-  std::optional<uint64_t> elements = 1;
-  for (const int64_t size : tensor.shape) {
-    elements = CheckedMultiply(*elements, static_cast<uint64_t>(size));
-    if (!elements.has_value()) break;
-  }
-  std::optional<uint64_t> bytes;
-  if (elements.has_value()) {
-    bytes = CheckedMultiply(*elements / block_elements,
-                            static_cast<uint64_t>(BlockBytes(tensor.type)));
-  }
-  constexpr uint64_t kLimit = std::numeric_limits<int64_t>::max();
-  if (!bytes.has_value() || *bytes > kLimit || *elements > kLimit) {
-    return absl::DataLossError(
-        fmt::format("tensor {} is larger than any file: {}",
-                    Quoted(tensor.name), ShapeText(tensor.shape)));
-  }
-  return *bytes;
 }
 
 absl::StatusOr<std::vector<std::string_view>> GgufArray::Strings() const {

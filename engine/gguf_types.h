@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
-#include "engine/checkpoint_tensor.h"
 #include "engine/gguf.h"
 #include "kernels/dtype.h"
 
@@ -26,9 +25,5 @@ std::optional<GgufValue> DecodeGgufScalar(GgufType type,
 // tensor and the type, when it is a type not supported here.
 absl::StatusOr<SourceType> SourceTypeFromGgml(std::string_view tensor_name,
                                               uint32_t ggml_type);
-
-// Bytes that type and shape take. kDataLoss when the product overflows or a
-// row is not a whole number of blocks.
-absl::StatusOr<uint64_t> TensorBytes(const CheckpointTensor& tensor);
 
 }  // namespace sentencekv

@@ -36,10 +36,12 @@ absl::Status ReadHeads(const ConfigFields& fields, const HeadKeys& keys,
         fields.FullName(keys.num_heads), config->width, config->num_heads));
   }
   config->head_dim = head_dim.value_or(config->width / config->num_heads);
-  if (config->head_dim % 2 != 0 || config->head_dim > kMaxHeadDim) {
-    return absl::UnimplementedError(fmt::format(
-        "{}: only even sizes up to {} are supported, got {}",
-        fields.FullName(keys.head_dim), kMaxHeadDim, config->head_dim));
+  if (config->head_dim % kHeadDimMultiple != 0 ||
+      config->head_dim > kMaxHeadDim) {
+    return absl::UnimplementedError(
+        fmt::format("{}: only multiples of {} up to {} are supported, got {}",
+                    fields.FullName(keys.head_dim), kHeadDimMultiple,
+                    kMaxHeadDim, config->head_dim));
   }
   return absl::OkStatus();
 }

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "engine/gguf_types.h"
 #include "fmt/format.h"
 #include "kernels/quoted.h"
 #include "kernels/status_macros.h"

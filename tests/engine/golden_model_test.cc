@@ -13,6 +13,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/gguf_vocabulary.h"
+#include "engine/model_loader.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/model_runner.h"
 #include "tests/support/test_files.h"
@@ -29,6 +30,18 @@ Json ReadJson(const std::string& path) {
 }
 
 using Tokens = std::vector<int32_t>;
+
+TEST(GoldenModel, SmolLmIsDescribed) {
+  const auto model = SmolLmPath();
+  SKV_SKIP_WITHOUT(model, "SmolLM2-135M-Instruct.Q4_1.gguf");
+  const auto report = InspectModel(*model);
+  ASSERT_TRUE(report.ok()) << report.status();
+  for (const char* part :
+       {"GGUF version 3", "9 query, 3 key and value, 64 wide", "49152",
+        "8192 tokens", "theta 100000", "134515008", "chatml"}) {
+    EXPECT_NE(report->find(part), std::string::npos) << part << *report;
+  }
+}
 
 // stories260k in f32 throughout: logits within 0.01, every greedy id equal.
 TEST(GoldenModel, Stories260kGreedyTextAndTopLogits) {

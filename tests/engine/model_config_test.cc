@@ -231,6 +231,11 @@ INSTANTIATE_TEST_SUITE_P(
                 kLoss, "num_attention_heads: must divide"},
         JsonLie{"kv_heads_do_not_divide", R"({"num_key_value_heads": 3})",
                 kLoss, "num_key_value_heads: must divide"},
+        JsonLie{"heads_of_12", R"({"head_dim": 12})", kNot,
+                "head_dim: only multiples of 8 up to 256 are supported, got "
+                "12"},
+        JsonLie{"heads_of_4_by_division", R"({"hidden_size": 32})", kNot,
+                "head_dim: only multiples of 8"},
         JsonLie{"odd_heads", R"({"head_dim": 33})", kNot, "head_dim"},
         JsonLie{"wide_heads", R"({"head_dim": 100000})", kLoss,
                 "head_dim: expected an integer in 1..256, got 100000"},

@@ -140,6 +140,25 @@ TEST_F(SchedulerTest, PreemptsTheYoungestWhenPagesRunOut) {
   EXPECT_EQ(TokensOf(plan, youngest), tokens);
 }
 
+// Five want a page in the same step, none is free, and each holds one: two can
+// go on with what three give up, and no page is promised twice.
+TEST_F(SchedulerTest, PromisesAPreemptedRequestsPagesOnce) {
+  Start(kLimits, 10);
+  std::vector<ActiveRequest*> requests;
+  for (int i = 0; i < 5; ++i) requests.push_back(Add(kPageTokens));
+  ASSERT_EQ(Step().admitted.size(), 5u);
+  ASSERT_EQ(pool_->num_free(), 5);
+  std::vector<int32_t> elsewhere;
+  ASSERT_TRUE(pool_->Take(5, &elsewhere).ok());
+  const StepPlan plan = Step();
+  EXPECT_EQ(plan.preempted, (std::vector<ActiveRequest*>{
+                                requests[4], requests[3], requests[2]}));
+  EXPECT_EQ(plan.decode_tokens, 2);
+  EXPECT_EQ(TokensOf(plan, requests[0]), 1);
+  EXPECT_EQ(TokensOf(plan, requests[1]), 1);
+  pool_->Release(elsewhere);
+}
+
 TEST_F(SchedulerTest, LeavesOutThoseHeldBack) {
   Start(kLimits, 20);
   ActiveRequest* held = Add(4);

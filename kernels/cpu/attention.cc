@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <new>
 #include <vector>
 
+#include "kernels/check.h"
+#include "kernels/cpu/aligned_memory.h"
 #include "kernels/kv_layout.h"
 
 namespace sentencekv {
@@ -21,31 +22,19 @@ constexpr int64_t kMostSplitQueries = 12;
 // Tiles per thread that even out their different lengths.
 constexpr int64_t kTilesPerThread = 4;
 
-// Floats aligned to a cache line that grow and never shrink.
-class AlignedFloats {
- public:
-  AlignedFloats() = default;
-  ~AlignedFloats() { ::operator delete(data_, kAlignment); }
-  AlignedFloats(const AlignedFloats&) = delete;
-  AlignedFloats& operator=(const AlignedFloats&) = delete;
+float* Floats(GrowingMemory& memory, int64_t count) {
+  std::byte* data = memory.AtLeast(static_cast<size_t>(count) * sizeof(float));
+  SKV_CHECK(data != nullptr);
+  return reinterpret_cast<float*>(data);
+}
 
-  float* AtLeast(int64_t count) {
-    if (count > count_) {
-      ::operator delete(data_, kAlignment);
-      data_ = nullptr;
-      count_ = 0;
-      data_ = static_cast<float*>(::operator new(
-          static_cast<size_t>(count) * sizeof(float), kAlignment));
-      count_ = count;
-    }
-    return data_;
-  }
-
- private:
-  static constexpr std::align_val_t kAlignment{64};
-  float* data_ = nullptr;
-  int64_t count_ = 0;
-};
+// The calling thread's scratch. A function of its own, because a worker that
+// runs a tile has not passed the declaration of a variable of RunAttention, and
+// nothing would destroy it there.
+GrowingMemory& ThreadScratch() {
+  static thread_local GrowingMemory scratch;
+  return scratch;
+}
 
 // A tile whose partitions were done apart.
 struct SplitTile {
@@ -59,7 +48,7 @@ struct SplitTile {
 struct Plan {
   std::vector<AttentionTile> tiles;
   std::vector<SplitTile> splits;
-  AlignedFloats partials;
+  GrowingMemory partials;
 };
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -150,7 +139,7 @@ void SplitTiles(Plan& plan) {
   std::erase_if(plan.tiles, [](const AttentionTile& tile) {
     return tile.num_queries() <= kMostSplitQueries && tile.num_partitions > 1;
   });
-  float* partials = plan.partials.AtLeast(floats);
+  float* partials = Floats(plan.partials, floats);
   for (SplitTile& split : plan.splits) {
     split.partials = partials;
     for (int64_t i = 0; i < split.num_partitions; ++i) {
@@ -169,7 +158,6 @@ void SplitTiles(Plan& plan) {
 void RunAttention(WorkerPool& pool, const AttentionParams& params,
                   const AttentionKernels& kernels) {
   static thread_local Plan plan;
-  static thread_local AlignedFloats scratch;
   const int num_threads = pool.num_threads();
   Plan& tiles = plan;  // the caller's, on every thread of the job
   MakeTiles(params, num_threads, tiles);
@@ -181,8 +169,9 @@ void RunAttention(WorkerPool& pool, const AttentionParams& params,
   pool.ParallelFor(
       static_cast<int64_t>(tiles.tiles.size()), [&](int64_t index) {
         const AttentionTile& tile = tiles.tiles[index];
-        float* floats = scratch.AtLeast(
-            kernels.scratch_floats(tile.num_queries(), tile.head_dim));
+        float* floats =
+            Floats(ThreadScratch(),
+                   kernels.scratch_floats(tile.num_queries(), tile.head_dim));
         kernels.attend(tile, floats);
       });
   if (tiles.splits.empty()) return;

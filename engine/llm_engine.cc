@@ -50,12 +50,28 @@ absl::Status ValidateOptions(const LlmEngineOptions& options,
                       bound.field, bound.low, bound.value));
     }
   }
+  // Room for a prompt token and one of the answer.
+  if (options.max_request_tokens != 0 && options.max_request_tokens < 2) {
+    return absl::InvalidArgumentError(
+        fmt::format("engine options: max_request_tokens must be 0 or at least "
+                    "2, got {}",
+                    options.max_request_tokens));
+  }
   if (options.outbox_timeout <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
         fmt::format("engine options: outbox_timeout must be positive, got {}",
                     absl::FormatDuration(options.outbox_timeout)));
   }
   return absl::OkStatus();
+}
+
+int64_t MaxRequestTokens(const LlmEngineOptions& options, const Model& model,
+                         const PagePool& pool) {
+  const int64_t possible = std::min(model.info().context_length,
+                                    pool.layout().num_pages * kPageTokens);
+  return options.max_request_tokens == 0
+             ? possible
+             : std::min(possible, options.max_request_tokens);
 }
 
 RequestQueueLimits QueueLimits(const LlmEngineOptions& options) {
@@ -71,9 +87,7 @@ class LlmEngine final : public Engine {
       : model_(model),
         observer_(observer),
         cache_(std::move(cache)),
-        max_request_tokens_(
-            std::min(model.info().context_length,
-                     cache_->pool().layout().num_pages * kPageTokens)),
+        max_request_tokens_(MaxRequestTokens(options, model, cache_->pool())),
         seed_key_((uint64_t{std::random_device()()} << 32) |
                   std::random_device()()),
         queue_(std::make_shared<RequestQueue>(QueueLimits(options), clock)),

@@ -23,6 +23,9 @@ struct LlmEngineOptions {
   int64_t max_step_tokens = 256;
   // Prompt tokens of one step while any request is decoding.
   int64_t max_prefill_tokens_beside_decode = 64;
+  // Longest prompt plus answer, where that is less than the model's context
+  // and the pool; 0: no other bound.
+  int64_t max_request_tokens = 0;
   int64_t max_running = 64;   // requests with pages
   int64_t max_waiting = 256;  // queue; beyond it Submit refuses
   int64_t max_waiting_tokens = 1 << 20;

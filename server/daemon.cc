@@ -258,6 +258,7 @@ absl::Status Daemon::StartEngine(const ServerConfig& config) {
       .max_step_tokens = config.max_step_tokens,
       .max_prefill_tokens_beside_decode =
           config.max_prefill_tokens_beside_decode,
+      .max_request_tokens = config.context_length,
       .max_running = config.max_running,
       .max_waiting = config.max_waiting,
       .outbox_timeout = config.slow_reader_timeout,

@@ -64,9 +64,13 @@ class EngineMetrics final : public EngineObserver,
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
-  static constexpr size_t kNumFinishReasons = 5;
-  static constexpr size_t kNumRefusalReasons = 5;
-  static constexpr size_t kNumRpcMethods = 6;
+  // One more than the last enumerator.
+  static constexpr size_t kNumFinishReasons =
+      static_cast<size_t>(FinishReason::kError) + 1;
+  static constexpr size_t kNumRefusalReasons =
+      static_cast<size_t>(RefusalReason::kDuplicateId) + 1;
+  static constexpr size_t kNumRpcMethods =
+      static_cast<size_t>(RpcMethod::kCancel) + 1;
   static constexpr size_t kNumStatusCodes = 17;
 
   prometheus::Counter& MakeCounter(const char* name, const char* help,

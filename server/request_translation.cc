@@ -184,7 +184,7 @@ grpc::Status Translate(const v1::GenerateRequest& request,
   grpc::Status status =
       CheckModel(request.has_model(), request.model(), served);
   if (!status.ok()) return status;
-  const RequestLimits limits = served.limits();
+  const ServedLimits limits = served.limits();
   const std::vector<FieldViolation> violations = Validate(request, limits);
   if (!violations.empty()) return InvalidRequest(violations);
   status = ToKv(request.kv(), served, &translated->kv);

@@ -98,7 +98,7 @@ void CheckUtf8(std::string_view field, std::string_view text,
     violations.push_back({std::string(field), "is not valid UTF-8"});
 }
 
-void CheckNumbers(const Request& request, const RequestLimits& limits,
+void CheckNumbers(const Request& request, const ServedLimits& limits,
                   Violations& violations) {
   for (const NumberRule& rule : kNumberRules) {
     const std::optional<double> value = rule.value(request);
@@ -129,7 +129,7 @@ void CheckCounts(const Request& request, Violations& violations) {
 // Reports the first id outside the vocabulary.
 void CheckTokenIds(std::string_view field,
                    const google::protobuf::RepeatedField<int32_t>& ids,
-                   const RequestLimits& limits, Violations& violations) {
+                   const ServedLimits& limits, Violations& violations) {
   for (int i = 0; i < ids.size(); ++i) {
     if (ids[i] >= 0 && ids[i] < limits.vocab_size) continue;
     violations.push_back({fmt::format("{}[{}]", field, i),
@@ -141,7 +141,7 @@ void CheckTokenIds(std::string_view field,
 
 // Reports the first entry of the map that breaks a rule; its order is that of
 // the hash, so which one is not fixed.
-void CheckLogitBias(const Request& request, const RequestLimits& limits,
+void CheckLogitBias(const Request& request, const ServedLimits& limits,
                     Violations& violations) {
   constexpr float kMaxBias = 100;
   for (const auto& [id, bias] : request.sampling().logit_bias()) {
@@ -173,7 +173,7 @@ void CheckStopStrings(const Request& request, Violations& violations) {
 }
 
 void CheckPromptBytes(std::string_view field, size_t num_bytes,
-                      const RequestLimits& limits, Violations& violations) {
+                      const ServedLimits& limits, Violations& violations) {
   if (static_cast<int64_t>(num_bytes) <= limits.max_prompt_bytes()) return;
   violations.push_back(
       {std::string(field),
@@ -183,14 +183,14 @@ void CheckPromptBytes(std::string_view field, size_t num_bytes,
                    num_bytes)});
 }
 
-void CheckText(const std::string& text, const RequestLimits& limits,
+void CheckText(const std::string& text, const ServedLimits& limits,
                Violations& violations) {
   if (text.empty()) violations.push_back({"text", "must not be empty"});
   CheckPromptBytes("text", text.size(), limits, violations);
   CheckUtf8("text", text, violations);
 }
 
-void CheckChat(const v1::ChatInput& chat, const RequestLimits& limits,
+void CheckChat(const v1::ChatInput& chat, const ServedLimits& limits,
                Violations& violations) {
   if (chat.messages_size() < 1 || chat.messages_size() > kMaxChatMessages) {
     violations.push_back(
@@ -214,7 +214,7 @@ void CheckChat(const v1::ChatInput& chat, const RequestLimits& limits,
   CheckPromptBytes("chat.messages", num_bytes, limits, violations);
 }
 
-void CheckInput(const Request& request, const RequestLimits& limits,
+void CheckInput(const Request& request, const ServedLimits& limits,
                 Violations& violations) {
   switch (request.input_case()) {
     case Request::kText:
@@ -279,7 +279,7 @@ bool IsValidRequestId(std::string_view id) {
 }
 
 Violations Validate(const v1::GenerateRequest& request,
-                    const RequestLimits& limits) {
+                    const ServedLimits& limits) {
   Violations violations;
   if (request.has_request_id())
     CheckRequestId(request.request_id(), violations);
@@ -296,7 +296,7 @@ Violations Validate(const v1::GenerateRequest& request,
 }
 
 Violations Validate(const v1::TokenizeRequest& request,
-                    const RequestLimits& limits) {
+                    const ServedLimits& limits) {
   Violations violations;
   switch (request.input_case()) {
     case v1::TokenizeRequest::kText:
@@ -313,7 +313,7 @@ Violations Validate(const v1::TokenizeRequest& request,
 }
 
 Violations Validate(const v1::DetokenizeRequest& request,
-                    const RequestLimits& limits) {
+                    const ServedLimits& limits) {
   Violations violations;
   if (request.token_ids_size() > kMaxDetokenizeIds) {
     violations.push_back({"token_ids", fmt::format("at most {} entries, got {}",

@@ -32,7 +32,7 @@ inline constexpr size_t kMaxCacheSaltBytes = 256;
 inline constexpr int kMaxDetokenizeIds = 1 << 17;
 
 // The bounds that depend on the model.
-struct RequestLimits {
+struct ServedLimits {
   int64_t vocab_size = 0;          // V
   int64_t max_request_tokens = 0;  // prompt and answer
 
@@ -43,11 +43,11 @@ struct RequestLimits {
 
 // Empty when the request is valid. O(size of the request).
 std::vector<FieldViolation> Validate(const v1::GenerateRequest& request,
-                                     const RequestLimits& limits);
+                                     const ServedLimits& limits);
 std::vector<FieldViolation> Validate(const v1::TokenizeRequest& request,
-                                     const RequestLimits& limits);
+                                     const ServedLimits& limits);
 std::vector<FieldViolation> Validate(const v1::DetokenizeRequest& request,
-                                     const RequestLimits& limits);
+                                     const ServedLimits& limits);
 std::vector<FieldViolation> Validate(const v1::CancelRequest& request);
 
 // 1..128 printable ASCII characters without spaces: fits a header and a log

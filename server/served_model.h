@@ -20,7 +20,7 @@ struct ServedModel {
   Engine* engine = nullptr;
   const Tokenizer* tokenizer = nullptr;
 
-  RequestLimits limits() const {
+  ServedLimits limits() const {
     return {.vocab_size = engine->model_info().vocab_size,
             .max_request_tokens = engine->max_request_tokens()};
   }

@@ -99,6 +99,14 @@ absl::StatusOr<DType> ParseKvDtype(const std::string& name) {
       fmt::format("KV element type is f16, bf16 or f32, not \"{}\"", name));
 }
 
+absl::StatusOr<absl::Duration> ParsePositiveDuration(const std::string& text) {
+  absl::StatusOr<absl::Duration> duration = ParseDuration(text);
+  if (duration.ok() && *duration <= absl::ZeroDuration())
+    return absl::InvalidArgumentError(
+        fmt::format("must be more than zero: \"{}\"", text));
+  return duration;
+}
+
 CLI::Validator DurationCheck() { return CheckedBy(ParseDuration, "DURATION"); }
 CLI::Validator GrpcDurationCheck() {
   return CheckedBy(ParseGrpcDuration, "DURATION");
@@ -231,26 +239,28 @@ void AddComputeFlags(CLI::App& app, ServerConfig& config) {
 void AddSchedulingFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
   const char* group = "Scheduling";
   const auto add = [&](const char* flag, int64_t& value,
-                       const char* description, int64_t maximum) {
+                       const char* description, int64_t minimum,
+                       int64_t maximum) {
     app.add_option(flag, value, description)
-        ->check(CLI::Range(int64_t{1}, maximum))
+        ->check(CLI::Range(minimum, maximum))
         ->capture_default_str()
         ->group(group);
   };
   add("--max_step_tokens", config.max_step_tokens,
-      "Tokens of one engine step, prefill and decode together", 65536);
+      "Tokens of one engine step, prefill and decode together", 2, 65536);
   add("--max_prefill_tokens_beside_decode",
       config.max_prefill_tokens_beside_decode,
       "Prompt tokens of one step while answers are being generated: smaller "
       "keeps them steadier, larger starts new ones sooner",
-      65536);
-  add("--max_running", config.max_running, "Requests computed at once", 4096);
+      1, 65536);
+  add("--max_running", config.max_running, "Requests computed at once", 1,
+      4096);
   add("--max_waiting", config.max_waiting,
-      "Requests in the queue; more are refused", 1000000);
+      "Requests in the queue; more are refused", 1, 1000000);
   app.add_option("--slow_reader_timeout", raw.slow_reader_timeout,
                  "Time a client may leave its answer unread before the "
                  "request is ended")
-      ->check(DurationCheck())
+      ->check(CheckedBy(ParsePositiveDuration, "DURATION"))
       ->capture_default_str()
       ->group(group);
   app.add_option("--drain_timeout", raw.drain_timeout,

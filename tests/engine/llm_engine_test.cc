@@ -110,6 +110,7 @@ TEST_F(LlmEngineTest, RefusesOptionsByFieldAndValue) {
       {"max_prefill_tokens_beside_decode",
        [](auto& o) { o.max_prefill_tokens_beside_decode = 0; }},
       {"max_running", [](auto& o) { o.max_running = 0; }},
+      {"max_request_tokens", [](auto& o) { o.max_request_tokens = 1; }},
       {"max_waiting", [](auto& o) { o.max_waiting = -1; }},
       {"max_waiting_tokens", [](auto& o) { o.max_waiting_tokens = 0; }},
       {"outbox_capacity", [](auto& o) { o.outbox_capacity = 0; }},
@@ -126,6 +127,16 @@ TEST_F(LlmEngineTest, RefusesOptionsByFieldAndValue) {
     EXPECT_EQ(engine.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(engine.status().message()), HasSubstr(c.field));
   }
+}
+
+TEST_F(LlmEngineTest, MaxRequestTokensBoundsWhatThePoolWouldAllow) {
+  LlmEngineOptions options;
+  options.max_request_tokens = 20;
+  Start(options, /*num_pages=*/8);
+  EXPECT_EQ(engine_->max_request_tokens(), 20);
+  EXPECT_EQ(SubmitCode(GreedyRequest("long", 20, 1)),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(SubmitCode(GreedyRequest("fits", 19, 1)), absl::StatusCode::kOk);
 }
 
 TEST_F(LlmEngineTest, RefusesAtOnceWithTheReason) {

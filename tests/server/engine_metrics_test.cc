@@ -78,6 +78,7 @@ std::string With(const std::string& name, const std::string& labels = "") {
 
 TEST_F(MetricsTest, CountsWhatTheEngineObserves) {
   metrics_->OnRefused(RefusalReason::kQueueFull);
+  metrics_->OnRefused(RefusalReason::kDuplicateId);
   metrics_->OnFirstToken(absl::Milliseconds(30));
   metrics_->OnInterToken(absl::Milliseconds(5));
   metrics_->OnInterToken(absl::Milliseconds(7));
@@ -100,6 +101,7 @@ TEST_F(MetricsTest, CountsWhatTheEngineObserves) {
   const std::map<std::string, double> samples = Scrape();
   const std::pair<std::string, double> expected[] = {
       {With("sentencekv_requests_refused_total", "reason=\"queue_full\""), 1},
+      {With("sentencekv_requests_refused_total", "reason=\"duplicate_id\""), 1},
       {With("sentencekv_requests_finished_total", "reason=\"length\""), 1},
       {With("sentencekv_requests_finished_total", "reason=\"stop\""), 0},
       {With("sentencekv_cached_tokens_total"), 10},

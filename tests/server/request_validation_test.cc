@@ -14,8 +14,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-constexpr RequestLimits kLimits = {.vocab_size = 260,
-                                   .max_request_tokens = 1024};
+constexpr ServedLimits kLimits = {.vocab_size = 260,
+                                  .max_request_tokens = 1024};
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -319,7 +319,7 @@ INSTANTIATE_TEST_SUITE_P(ListAndKv, ChangeTest,
 
 TEST(ValidateGenerate, TooManyBiasesAreCounted) {
   v1::GenerateRequest request = ValidRequest();
-  const RequestLimits large = {.vocab_size = 5000, .max_request_tokens = 10};
+  const ServedLimits large = {.vocab_size = 5000, .max_request_tokens = 10};
   for (int id = 0; id < 1025; ++id)
     (*request.mutable_sampling()->mutable_logit_bias())[id] = 1;
   EXPECT_THAT(Fields(Validate(request, large)),

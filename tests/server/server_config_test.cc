@@ -198,6 +198,8 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"Waiting", "--max_waiting", "0"},
         WrongCase{"Step", "--max_step_tokens", "65537"},
         WrongCase{"Prefill", "--max_prefill_tokens_beside_decode", "257"},
+        WrongCase{"StepOne", "--max_step_tokens", "1"},
+        WrongCase{"SlowReaderZero", "--slow_reader_timeout", "0s"},
         WrongCase{"Drain", "--drain_timeout", "-1s"},
         WrongCase{"Message", "--grpc_message_limit", "3G"},
         WrongCase{"Metadata", "--grpc_metadata_limit", "1"},

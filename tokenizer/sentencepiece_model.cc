@@ -8,6 +8,7 @@
 #include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 #include "tokenizer/protobuf_wire.h"
+#include "tokenizer/utf8.h"
 #include "tokenizer/vocabulary_tokenizer.h"
 
 namespace sentencekv {
@@ -226,6 +227,10 @@ absl::Status CheckSentencePieceModel(const SentencePieceModel& model) {
     if (token.find('\0') != std::string::npos) {
       return absl::InvalidArgumentError(
           fmt::format("vocabulary: tokens[{}] has a zero byte", id));
+    }
+    if (!IsValidUtf8(token)) {
+      return absl::InvalidArgumentError(fmt::format(
+          "vocabulary: tokens[{}] is not UTF-8: {}", id, Quoted(token)));
     }
     if (type == kByteToken && !IsByteName(token)) {
       return absl::InvalidArgumentError(fmt::format(

@@ -24,6 +24,16 @@ void MarkUnknown(Vocabulary& vocabulary) {
   types[*vocabulary.unknown_id] = kUnknownToken;
 }
 
+// Gives control tokens names that no text spells. They are recognised before
+// the library sees a text, and it would take a control token of one character
+// for that character.
+void HideControlTokens(Vocabulary& vocabulary) {
+  for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
+    if (TypeOf(vocabulary, id) != kControlToken) continue;
+    vocabulary.tokens[id] = fmt::format("\x01control token {}\x01", id);
+  }
+}
+
 }  // namespace
 
 std::string SentencePieceBytes(std::string_view token, int32_t type,
@@ -62,6 +72,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> SentencePieceTokenizer::Make(
   }
   std::unique_ptr<SentencePieceTokenizer> made(
       new SentencePieceTokenizer(vocabulary, std::move(bytes)));
+  HideControlTokens(vocabulary);
   std::string error;
   made->library_ =
       SentencePieceLibrary::Load(SerializeSentencePieceModel(model), &error);

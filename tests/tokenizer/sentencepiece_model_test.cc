@@ -131,6 +131,8 @@ TEST(SentencePieceModel, RefusesWhatTheLibraryCouldNotRun) {
        }},
       {"tokens[260] has a zero byte",
        [](Vocabulary& v) { v.tokens[260] = std::string("a\0b", 3); }},
+      {"tokens[260] is not UTF-8: 'a\\xc3'",
+       [](Vocabulary& v) { v.tokens[260] = "a\xC3"; }},
       {"tokens[13] is a byte but not written <0xNN>: '<0x0a>'",
        [](Vocabulary& v) { v.tokens[13] = "<0x0a>"; }},
       {"0 or 256 tokens must be bytes: 255",

@@ -82,6 +82,21 @@ TEST(SentencePieceTokenizer, TakesControlTokensForTextUnlessAsked) {
               ElementsAre("<s>", " hello", "</s>", " hello"));
 }
 
+// The library would take ":" for the control token, and then count wrongly.
+TEST(SentencePieceTokenizer, TakesAControlTokenOfOneCharacterForText) {
+  Vocabulary vocabulary = SentencePieceVocabulary(kPieces);
+  vocabulary.tokens.push_back(":");
+  vocabulary.token_types.push_back(kControlToken);
+  vocabulary.scores.push_back(0);
+  auto tokenizer = Make(std::move(vocabulary));
+  auto ids = tokenizer->Encode("a:a", {.add_bos = false});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  for (int32_t id : *ids) EXPECT_FALSE(tokenizer->is_control(id));
+  EXPECT_EQ(tokenizer->Decode(*ids), "a:a");
+  EXPECT_THAT(Pieces(*tokenizer, "a:", {.parse_special = true}),
+              ElementsAre("<s>", " ", "a", ":"));
+}
+
 TEST(SentencePieceTokenizer, AlwaysFindsUserDefinedTokens) {
   Vocabulary vocabulary = SentencePieceVocabulary(kPieces);
   vocabulary.tokens.push_back("[tool]");

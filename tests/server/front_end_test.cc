@@ -67,8 +67,8 @@ class DrainTest : public ServerFixture {
 
 TEST_F(DrainTest, WithoutRequestsIsImmediateAndClean) {
   const absl::Time start = absl::Now();
-  EXPECT_TRUE(front_end_->Drain(absl::Seconds(30)));
-  EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+  EXPECT_TRUE(front_end_->Drain(absl::Hours(1)));
+  EXPECT_LT(absl::Now() - start, kPatience);
   EXPECT_TRUE(engine_->stopped());
 }
 
@@ -123,7 +123,7 @@ TEST_F(DrainTest, AbortEndsADrainAtOnce) {
   StartDrain(absl::Hours(1));
   front_end_->Abort();
   drained_.WaitForNotification();
-  EXPECT_LT(absl::Now() - start, absl::Seconds(10));
+  EXPECT_LT(absl::Now() - start, kPatience);
   EXPECT_FALSE(clean_);
   readers.Join();
   for (const Readers::Answer& answer : readers.answers())
@@ -138,7 +138,7 @@ TEST_F(DrainTest, AReaderThatDoesNotReadHoldsItUpForSecondsOnly) {
   engine_->Finish(0, FinishReason::kStop);
   const absl::Time start = absl::Now();
   EXPECT_FALSE(front_end_->Drain(absl::Hours(1)));
-  EXPECT_LT(absl::Now() - start, absl::Seconds(15));
+  EXPECT_LT(absl::Now() - start, 3 * kPatience);
   EXPECT_FALSE(Abandon(context, *reader).ok());
 }
 

@@ -66,8 +66,8 @@ TEST_F(GrpcServerTest, HealthWatchSeesTheDrain) {
     EXPECT_EQ(response.status(), health::HealthCheckResponse::SERVING);
     const absl::Time start = absl::Now();
     // An open watch does not hold up the end.
-    EXPECT_TRUE(front_end_->Drain(absl::Seconds(10)));
-    EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+    EXPECT_TRUE(front_end_->Drain(absl::Hours(1)));
+    EXPECT_LT(absl::Now() - start, kPatience);
     ASSERT_TRUE(reader->Read(&response));
     EXPECT_EQ(response.status(), health::HealthCheckResponse::NOT_SERVING);
     reader->Finish();

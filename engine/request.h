@@ -18,16 +18,16 @@ namespace sentencekv {
 // How the next token is chosen from float logits, in this order: penalties and
 // bias, temperature, top-k, top-p, min-p, draw.
 struct SamplingParams {
-  float temperature = 1.0f;         // 0: greedy, lowest id on ties
-  int32_t top_k = 0;                // 0: off
-  float top_p = 1.0f;               // 1: off. https://arxiv.org/abs/1904.09751
-  float min_p = 0.0f;               // 0: off. https://arxiv.org/abs/2407.01082
-  float repetition_penalty = 1.0f;  // over prompt and generated tokens.
-                                    // https://arxiv.org/abs/1909.05858
-  float frequency_penalty = 0.0f;   // per occurrence among generated tokens
-  float presence_penalty = 0.0f;    // once per distinct generated token
-  std::vector<std::pair<int32_t, float>>
-      logit_bias;  // token id, added to its logit
+  float temperature = 1.0f;  // 0: greedy, lowest id on ties
+  int32_t top_k = 0;         // 0: off
+  float top_p = 1.0f;        // 1: off. https://arxiv.org/abs/1904.09751
+  float min_p = 0.0f;        // 0: off. https://arxiv.org/abs/2407.01082
+  // Over prompt and generated tokens. https://arxiv.org/abs/1909.05858
+  float repetition_penalty = 1.0f;
+  float frequency_penalty = 0.0f;  // per occurrence among generated tokens
+  float presence_penalty = 0.0f;   // once per distinct generated token
+  // Token id, and what is added to its logit.
+  std::vector<std::pair<int32_t, float>> logit_bias;
   // Same seed, same prompt, same text, whatever else runs. Unset: drawn per
   // request.
   std::optional<uint64_t> seed;
@@ -35,26 +35,28 @@ struct SamplingParams {
 
 struct StopParams {
   int32_t max_tokens = 0;  // generated tokens; 0: what the context leaves
-  int32_t min_tokens = 0;  // no stop token or string before this many
+  // No stop token before this many; stop strings are looked for in the text
+  // from token number min_tokens on.
+  int32_t min_tokens = 0;
   std::vector<std::string> stop_strings;
   std::vector<int32_t> stop_token_ids;  // beside the tokenizer's own
-  bool ignore_eos =
-      false;  // the tokenizer's stop ids do not stop (nor are they forbidden)
+  // The tokenizer's stop ids do not stop, nor does min_tokens forbid them.
+  bool ignore_eos = false;
   bool include_stop_string = false;  // leave the stop string in the text
 };
 
 struct OutputParams {
-  int32_t num_logprobs =
-      -1;  // -1: none; 0: the chosen token's; n: and the n highest
-  bool prompt_logprobs =
-      false;          // log-probability of each prompt token but the first
-  bool echo = false;  // the prompt's text comes first
+  // -1: none; 0: the chosen token's; n: and the n highest.
+  int32_t num_logprobs = -1;
+  // Log-probability of each prompt token but the first.
+  bool prompt_logprobs = false;
+  bool echo = false;            // the prompt's text comes first
   bool render_special = false;  // control tokens appear in the text
 };
 
 struct GenerateRequest {
-  std::string
-      request_id;  // unique among live requests; "" lets the engine make one
+  // Unique among live requests; "" lets the engine make one.
+  std::string request_id;
   std::vector<int32_t> prompt;  // at least one token
   SamplingParams sampling;
   StopParams stop;
@@ -110,8 +112,8 @@ struct Finish {
 struct StreamEvent {
   std::string text;
   std::vector<GeneratedToken> tokens;
-  std::vector<TokenLogprob>
-      prompt_logprobs;           // in the first event, when asked for
+  // In the event of the first token, when asked for.
+  std::vector<TokenLogprob> prompt_logprobs;
   std::optional<Finish> finish;  // in the last event, exactly once
 };
 

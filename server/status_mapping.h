@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "engine/request.h"
+#include "server/status_names.h"
 
 namespace sentencekv {
 
@@ -47,8 +48,5 @@ grpc::Status Refused(const absl::Status& status, std::string_view input_field);
 
 // The status that ends the stream of an accepted request.
 grpc::Status StatusOf(const Finish& finish);
-
-// Name of a code as in the gRPC specification, e.g. "INVALID_ARGUMENT".
-std::string_view Name(grpc::StatusCode code);
 
 }  // namespace sentencekv

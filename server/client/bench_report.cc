@@ -94,7 +94,7 @@ BenchReport MakeBenchReport(const BenchResult& result) {
       ++report.completed;
     } else {
       ++report.failed;
-      ++report.errors[std::string(CodeName(answer.status.error_code()))];
+      ++report.errors[std::string(Name(answer.status.error_code()))];
     }
     report.generated_tokens += answer.token_ids.size();
     if (answer.finish.has_value()) {

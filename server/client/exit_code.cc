@@ -1,33 +1,11 @@
 #include "server/client/exit_code.h"
 
-#include <array>
-
 #include "fmt/format.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
 namespace sentencekv {
 namespace {
-
-constexpr std::array<std::string_view, 17> kCodeNames = {
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-};
 
 // One line for a detail that people can act on; nothing for other kinds.
 std::string DetailText(const google::protobuf::Any& detail) {
@@ -74,14 +52,9 @@ ClientExitCode ExitCodeOf(const grpc::Status& status) {
   }
 }
 
-std::string_view CodeName(grpc::StatusCode code) {
-  const auto index = static_cast<size_t>(code);
-  return index < kCodeNames.size() ? kCodeNames[index] : "UNKNOWN";
-}
-
 std::string ErrorText(const grpc::Status& status) {
   std::string text = fmt::format(
-      "sentencekv: {}: {}\n", CodeName(status.error_code()),
+      "sentencekv: {}: {}\n", Name(status.error_code()),
       status.error_message().empty() ? "no message" : status.error_message());
   google::rpc::Status details;
   if (details.ParseFromString(status.error_details())) {

@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "grpcpp/support/status.h"
+#include "server/status_names.h"
 
 namespace sentencekv {
 
@@ -20,9 +21,6 @@ enum class ClientExitCode : int {
 };
 
 ClientExitCode ExitCodeOf(const grpc::Status& status);
-
-// "INVALID_ARGUMENT"; the names of https://grpc.io/docs/guides/status-codes.
-std::string_view CodeName(grpc::StatusCode code);
 
 // "sentencekv: CODE: message", then a line "  FIELD: REASON" for each field
 // violation and "  retry after N s" where the server said so (both from

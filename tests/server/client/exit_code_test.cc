@@ -44,9 +44,9 @@ TEST(ExitCode, EachStatusHasTheDocumentedOne) {
   for (const auto& test : kCases) {
     EXPECT_EQ(ExitCodeOf(grpc::Status(test.code, "")), test.expected)
         << test.name;
-    EXPECT_EQ(CodeName(test.code), test.name);
+    EXPECT_EQ(Name(test.code), test.name);
   }
-  EXPECT_EQ(CodeName(static_cast<grpc::StatusCode>(99)), "UNKNOWN");
+  EXPECT_EQ(Name(static_cast<grpc::StatusCode>(99)), "UNKNOWN");
 }
 
 TEST(ErrorText, IsOneLineWithoutDetails) {

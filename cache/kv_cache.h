@@ -56,6 +56,8 @@ class KvCache {
   std::unique_ptr<SequenceLease> Open(const KvOptions& options);
 
   const PagePool& pool() const { return pool_; }
+  // See PagePool::PrepareAhead.
+  void PrepareAhead() { pool_.PrepareAhead(); }
   PagePoolStats stats() const { return pool_.stats(); }
 
  private:

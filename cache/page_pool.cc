@@ -1,5 +1,6 @@
 #include "cache/page_pool.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "fmt/format.h"
@@ -40,6 +41,11 @@ absl::Status ValidateLayout(const KvLayout& layout) {
   return absl::OkStatus();
 }
 
+// A huge page of x86-64: what the system hands out at once.
+constexpr int64_t kPieceBytes = int64_t{2} << 20;
+// Pieces of each layer that lie ready beyond the highest page taken.
+constexpr int64_t kPiecesAhead = 2;
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(
@@ -56,11 +62,15 @@ absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(
                     layout.num_pages, layout.total_bytes(),
                     std::string(memory.status().message())));
   }
-  return std::unique_ptr<PagePool>(new PagePool(layout, *std::move(memory)));
+  std::unique_ptr<PagePool> pool(
+      new PagePool(backend, layout, *std::move(memory)));
+  for (int64_t i = 0; i < layout.num_layers; ++i) pool->PrepareAhead();
+  return pool;
 }
 
-PagePool::PagePool(const KvLayout& layout, Buffer memory)
-    : layout_(layout),
+PagePool::PagePool(Backend& backend, const KvLayout& layout, Buffer memory)
+    : backend_(backend),
+      layout_(layout),
       memory_(std::move(memory)),
       references_(layout.num_pages, 0) {
   // Page 0 ends on top of the stack.
@@ -81,10 +91,28 @@ absl::Status PagePool::Take(int64_t count, std::vector<int32_t>* pages) {
     const int32_t page = free_.back();
     free_.pop_back();
     references_[page] = 1;
+    highest_taken_ = std::max(highest_taken_, page);
     pages->push_back(page);
   }
   PublishCount();
   return absl::OkStatus();
+}
+
+void PagePool::PrepareAhead() {
+  const int64_t used_bytes = (highest_taken_ + 1) * layout_.page_bytes();
+  const int64_t wanted =
+      std::min(used_bytes + kPiecesAhead * kPieceBytes, layout_.layer_bytes());
+  if (prepared_bytes_ < wanted) PreparePiece();
+}
+
+void PagePool::PreparePiece() {
+  const int64_t size_bytes =
+      std::min(kPieceBytes, layout_.layer_bytes() - prepared_bytes_);
+  backend_.Prepare(layer(prepared_layers_).base + prepared_bytes_,
+                   static_cast<size_t>(size_bytes));
+  if (++prepared_layers_ < layout_.num_layers) return;
+  prepared_layers_ = 0;
+  prepared_bytes_ += size_bytes;
 }
 
 void PagePool::Share(int32_t page) {

@@ -45,6 +45,11 @@ class PagePool {
   // The page released last is taken first: its memory is the warmest.
   void Release(std::span<const int32_t> pages);
 
+  // Prepares a little more of the memory that no page has used yet, so that
+  // pages taken soon do not make a step wait for the system in every layer at
+  // once. Does nothing while enough lies ready. Call it once a step.
+  void PrepareAhead();
+
   int32_t references(int32_t page) const { return references_[page]; }
   int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
   KvLayerView layer(int64_t layer) const;
@@ -55,11 +60,18 @@ class PagePool {
   void CheckInvariantsForTest() const;
 
  private:
-  PagePool(const KvLayout& layout, Buffer memory);
+  PagePool(Backend& backend, const KvLayout& layout, Buffer memory);
+  // Prepares the next piece of one layer.
+  void PreparePiece();
   void PublishCount();
 
+  Backend& backend_;
   const KvLayout layout_;
   Buffer memory_;
+  int32_t highest_taken_ = -1;
+  // Of each layer: bytes prepared, and one piece more below `prepared_layers_`.
+  int64_t prepared_bytes_ = 0;
+  int64_t prepared_layers_ = 0;
   std::vector<int32_t> references_;          // [num_pages]
   std::vector<int32_t> free_;                // stack of page ids
   std::atomic<int64_t> published_free_ = 0;  // free_.size(), for stats()

@@ -12,6 +12,8 @@ namespace {
 // steps count for the cost of a token, the last three for the decode time.
 constexpr double kCostDecay = 0.9;
 constexpr double kBaselineDecay = 0.7;
+// Most that a single probe raises the decode time by.
+constexpr double kProbeRise = 1.15;
 // A slope is believed once the positions seen spread over this many tokens.
 constexpr double kPositionSpread = 256;
 // A sample is cut at so many times what was predicted: a step that the system
@@ -58,8 +60,12 @@ void PrefillBudget::Record(int64_t decode_rows, int64_t prefill_tokens,
   if (prefill_tokens == 0) {
     if (decode_rows == 0) return;
     Baseline& baseline = BaselineAt(decode_rows);
-    if (baseline.seconds < 0 || step_ - baseline.step > kBaselineLifetime) {
+    if (baseline.seconds < 0) {
       baseline.seconds = seconds;
+    } else if (step_ - baseline.step > kBaselineLifetime) {
+      // One probe, which the system may have interrupted: it may find decoding
+      // faster at once, and slower by a little.
+      baseline.seconds = std::min(seconds, kProbeRise * baseline.seconds);
     } else {
       const double cut = std::min(seconds, kOutlier * baseline.seconds);
       baseline.seconds =

@@ -24,7 +24,7 @@ class PrefillBudget {
   // Longest step with a chunk, in decode-only steps. The promise to users is 4
   // (worst gap over median gap); the rest is room for noise and for a cost
   // that grows faster than measured.
-  static constexpr double kStretch = 2.25;
+  static constexpr double kStretch = 1.75;
   // A chunk is never smaller, so that prompts always move. Few, because at
   // position 8,000 attention makes a prompt token as dear as several decoding
   // rows.

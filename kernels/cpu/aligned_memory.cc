@@ -56,6 +56,20 @@ std::byte* AllocateAligned(size_t size_bytes) {
   return static_cast<std::byte*>(data);
 }
 
+void PopulateMemory(std::byte* data, size_t size_bytes) {
+#ifdef MADV_POPULATE_WRITE
+  constexpr size_t kPageBytes = 4096;
+  const auto address = reinterpret_cast<uintptr_t>(data);
+  const size_t before = RoundUp(address, kPageBytes) - address;
+  if (size_bytes < before + kPageBytes) return;
+  const size_t whole = (size_bytes - before) / kPageBytes * kPageBytes;
+  madvise(data + before, whole, MADV_POPULATE_WRITE);
+#else
+  (void)data;
+  (void)size_bytes;
+#endif
+}
+
 void FreeAligned(std::byte* data, size_t size_bytes) {
   if (data == nullptr) return;
   if (size_bytes >= kHugePageBytes) {

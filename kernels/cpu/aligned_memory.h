@@ -13,6 +13,10 @@ inline constexpr size_t kCacheLineBytes = 64;
 // Zero-filled, aligned to kCacheLineBytes; blocks of 2 MiB and more lie on huge
 // pages where the system has them. Null when there is none.
 std::byte* AllocateAligned(size_t size_bytes);
+// Has the system put memory behind the whole pages of this range, so that the
+// first access does not wait for it: 5 ms were seen for a huge page of a
+// virtual machine. Contents stay. Advice only.
+void PopulateMemory(std::byte* data, size_t size_bytes);
 // `size_bytes` as it was allocated; null is allowed.
 void FreeAligned(std::byte* data, size_t size_bytes);
 

@@ -59,6 +59,9 @@ class CpuBackend final : public Backend {
   }
   // Everything has run when its method returns.
   absl::Status Synchronize() override { return absl::OkStatus(); }
+  void Prepare(void* data, size_t size_bytes) override {
+    PopulateMemory(static_cast<std::byte*>(data), size_bytes);
+  }
 
  private:
   static bool InArena(size_t size_bytes) {

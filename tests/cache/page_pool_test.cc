@@ -44,6 +44,42 @@ TEST(PagePool, StartsWithAllPagesFreeAndItsMemoryAllocated) {
   EXPECT_EQ(backend.allocated_bytes(), 0u);
 }
 
+// 6 MiB and a bit in each layer: pieces come layer by layer, stay ahead of the
+// pages taken, and cover the pool once.
+TEST(PagePool, PreparesMemoryAheadOfItsUse) {
+  MemoryBackend backend;
+  KvLayout layout = SmallLayout(/*num_pages=*/8400);
+  auto pool = *PagePool::Create(backend, layout);
+  ASSERT_EQ(layout.page_bytes(), 768);
+  const auto prepared_of_first_layer = [&] {
+    int64_t bytes = 0;
+    for (const std::span<std::byte> range : backend.prepared()) {
+      if (range.data() < pool->layer(1).base) bytes += range.size();
+    }
+    return bytes;
+  };
+  EXPECT_EQ(prepared_of_first_layer(), 2 << 20);
+  for (int i = 0; i < 100; ++i) pool->PrepareAhead();
+  EXPECT_EQ(prepared_of_first_layer(), 4 << 20);
+
+  std::vector<int32_t> pages;
+  while (pool->num_free() > 0) {
+    ASSERT_TRUE(pool->Take(1, &pages).ok());
+    pool->PrepareAhead();
+    EXPECT_GE(prepared_of_first_layer(),
+              static_cast<int64_t>(pages.size()) * layout.page_bytes());
+  }
+  for (int i = 0; i < 100; ++i) pool->PrepareAhead();
+  int64_t total_bytes = 0;
+  for (const std::span<std::byte> range : backend.prepared()) {
+    total_bytes += range.size();
+    EXPECT_GE(range.data(), pool->layer(0).base);
+    EXPECT_LE(range.data() + range.size(),
+              pool->layer(0).base + layout.total_bytes());
+  }
+  EXPECT_EQ(total_bytes, layout.total_bytes());
+}
+
 TEST(PagePool, TakesAllOrNothing) {
   MemoryBackend backend;
   auto pool = MakePool(backend, 5);

@@ -49,6 +49,10 @@ absl::Status FaultBackend::CopyToHost(void* destination, const void* source,
   return inner_->CopyToHost(destination, source, size_bytes);
 }
 
+void FaultBackend::Prepare(void* data, size_t size_bytes) {
+  inner_->Prepare(data, size_bytes);
+}
+
 absl::Status FaultBackend::Synchronize() {
   SKV_RETURN_IF_ERROR(Count("Synchronize"));
   return inner_->Synchronize();

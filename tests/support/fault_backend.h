@@ -39,6 +39,7 @@ class FaultBackend final : public Backend {
   absl::Status CopyToHost(void* destination, const void* source,
                           size_t size_bytes) override;
   absl::Status Synchronize() override;
+  void Prepare(void* data, size_t size_bytes) override;
 
  private:
   // Counts a call; the ordered error when it is the one to fail.

@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <span>
+#include <vector>
 
 #include "fmt/format.h"
 #include "kernels/backend.h"
@@ -43,6 +45,13 @@ class MemoryBackend final : public Backend {
     return absl::OkStatus();
   }
   absl::Status Synchronize() override { return absl::OkStatus(); }
+  void Prepare(void* data, size_t size_bytes) override {
+    prepared_.emplace_back(static_cast<std::byte*>(data), size_bytes);
+  }
+  // Every range given to Prepare, in order.
+  const std::vector<std::span<std::byte>>& prepared() const {
+    return prepared_;
+  }
 
  private:
   static void Free(void* context, void* data, size_t size_bytes) {
@@ -81,6 +90,7 @@ class MemoryBackend final : public Backend {
 
   const size_t limit_bytes_;
   size_t allocated_bytes_ = 0;
+  std::vector<std::span<std::byte>> prepared_;
 };
 
 }  // namespace sentencekv

@@ -28,24 +28,30 @@ IntrusionReport MakeIntrusionReport(const BenchResult& result) {
   const SteadyTime end = intruder.token_arrivals.empty()
                              ? intruder.ended
                              : intruder.token_arrivals.front();
+  IntrusionReport report;
   std::vector<double> before;
   std::vector<double> during;
+  double longest_ms = 0;
+  const auto add_during = [&](SteadyTime from, SteadyTime to) {
+    during.push_back(MillisecondsBetween(from, to));
+    if (during.back() < longest_ms) return;
+    longest_ms = during.back();
+    report.longest_gap_at_ms = MillisecondsBetween(begin, from);
+  };
   for (const Answer& answer : result.answers) {
     const auto& times = answer.token_arrivals;
     for (size_t i = 1; i < times.size(); ++i) {
-      const double gap_ms = MillisecondsBetween(times[i - 1], times[i]);
       if (times[i] <= begin) {
-        before.push_back(gap_ms);
+        before.push_back(MillisecondsBetween(times[i - 1], times[i]));
       } else if (times[i - 1] < end) {
-        during.push_back(gap_ms);
+        add_during(times[i - 1], times[i]);
       }
     }
     // A stream that got nothing more until the end was in a gap all the while.
     if (!times.empty() && times.back() < end && answer.ended >= end) {
-      during.push_back(MillisecondsBetween(times.back(), end));
+      add_during(times.back(), end);
     }
   }
-  IntrusionReport report;
   if (intruder.finish.has_value()) {
     report.prompt_tokens = intruder.finish->usage().prompt_tokens();
   }
@@ -141,6 +147,7 @@ nlohmann::json BenchReportToJson(const BenchReport& report) {
         {"gaps_during_ms", PercentilesToJson(intrusion.gaps_during)},
         {"median_gap_before_ms", intrusion.gaps_before.p50},
         {"longest_gap_during_ms", intrusion.gaps_during.max},
+        {"longest_gap_at_ms", intrusion.longest_gap_at_ms},
         {"ratio", intrusion.ratio}};
   }
   return json;

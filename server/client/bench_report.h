@@ -28,9 +28,10 @@ Percentiles PercentilesOf(std::vector<double> values);
 struct IntrusionReport {
   int64_t prompt_tokens = 0;
   double ttft_ms = 0;
-  Percentiles gaps_before;  // ms; ended before the prompt was sent
-  Percentiles gaps_during;  // ms; overlapped its prefill
-  double ratio = 0;         // longest during / median before
+  Percentiles gaps_before;       // ms; ended before the prompt was sent
+  Percentiles gaps_during;       // ms; overlapped its prefill
+  double longest_gap_at_ms = 0;  // began so long after the prompt was sent
+  double ratio = 0;              // longest during / median before
 };
 
 struct BenchReport {

@@ -96,6 +96,7 @@ TEST(BenchReport, GapsAreBeforeOrDuringTheLongPrompt) {
   EXPECT_EQ(report.intrusion->gaps_before.p50, 10);
   EXPECT_EQ(report.intrusion->gaps_during.count, 3u);
   EXPECT_EQ(report.intrusion->gaps_during.max, 250);
+  EXPECT_EQ(report.intrusion->longest_gap_at_ms, 30);
   EXPECT_EQ(report.intrusion->ratio, 25);
   EXPECT_EQ(BenchReportToJson(report)["intrusion"]["ratio"], 25.0);
   EXPECT_THAT(BenchReportToText(report), HasSubstr("ratio 25.00"));

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "kernels/check.h"
+#include "kernels/status_macros.h"
 
 namespace sentencekv {
 
@@ -16,15 +17,31 @@ SequenceLease::SequenceLease(PagePool& pool, KvPolicy& policy,
 SequenceLease::~SequenceLease() {
   policy_.OnRelease(sequence_);
   pool_.Release(sequence_.pages);
+  pool_.ReleasePromised(promised_);
+}
+
+int64_t SequenceLease::num_pages() const {
+  return static_cast<int64_t>(sequence_.pages.size()) + promised_;
 }
 
 int64_t SequenceLease::PagesMissing(int64_t num_tokens) const {
-  const int64_t held = static_cast<int64_t>(sequence_.pages.size());
-  return std::max<int64_t>(PagesFor(num_tokens) - held, 0);
+  return std::max<int64_t>(PagesFor(num_tokens) - num_pages(), 0);
+}
+
+absl::Status SequenceLease::Promise(int64_t num_tokens) {
+  const int64_t missing = PagesMissing(num_tokens);
+  SKV_RETURN_IF_ERROR(pool_.Promise(missing));
+  promised_ += missing;
+  return absl::OkStatus();
 }
 
 absl::Status SequenceLease::Reserve(int64_t num_tokens) {
-  return pool_.Take(PagesMissing(num_tokens), &sequence_.pages);
+  SKV_RETURN_IF_ERROR(Promise(num_tokens));
+  const auto held = static_cast<int64_t>(sequence_.pages.size());
+  const int64_t count = std::max<int64_t>(PagesFor(num_tokens) - held, 0);
+  pool_.TakePromised(count, &sequence_.pages);
+  promised_ -= count;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(

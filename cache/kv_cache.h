@@ -30,8 +30,13 @@ class SequenceLease {
   const CachedSequence& sequence() const { return sequence_; }
   KvPolicy& policy() { return policy_; }
 
-  // Pages that Reserve(num_tokens) would have to take.
+  // Free pages that Reserve(num_tokens) would need.
   int64_t PagesMissing(int64_t num_tokens) const;
+  // Makes sure that Reserve(num_tokens) will succeed, without taking the pages
+  // yet. kResourceExhausted when too few are free.
+  absl::Status Promise(int64_t num_tokens);
+  // Pages that the end of the lease would free, promised ones included.
+  int64_t num_pages() const;
   // Holds pages for positions 0..num_tokens-1 afterwards. All or nothing:
   // kResourceExhausted when too few are free.
   absl::Status Reserve(int64_t num_tokens);
@@ -40,6 +45,7 @@ class SequenceLease {
   PagePool& pool_;
   KvPolicy& policy_;
   CachedSequence sequence_;
+  int64_t promised_ = 0;  // pages
 };
 
 class KvCache {
@@ -56,8 +62,6 @@ class KvCache {
   std::unique_ptr<SequenceLease> Open(const KvOptions& options);
 
   const PagePool& pool() const { return pool_; }
-  // See PagePool::PrepareAhead.
-  void PrepareAhead() { pool_.PrepareAhead(); }
   PagePoolStats stats() const { return pool_.stats(); }
 
  private:

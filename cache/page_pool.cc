@@ -5,6 +5,7 @@
 
 #include "fmt/format.h"
 #include "kernels/check.h"
+#include "kernels/status_macros.h"
 
 namespace sentencekv {
 namespace {
@@ -41,11 +42,6 @@ absl::Status ValidateLayout(const KvLayout& layout) {
   return absl::OkStatus();
 }
 
-// A huge page of x86-64: what the system hands out at once.
-constexpr int64_t kPieceBytes = int64_t{2} << 20;
-// Pieces of each layer that lie ready beyond the highest page taken.
-constexpr int64_t kPiecesAhead = 2;
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(
@@ -62,16 +58,14 @@ absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(
                     layout.num_pages, layout.total_bytes(),
                     std::string(memory.status().message())));
   }
-  std::unique_ptr<PagePool> pool(
+  return std::unique_ptr<PagePool>(
       new PagePool(backend, layout, *std::move(memory)));
-  for (int64_t i = 0; i < layout.num_layers; ++i) pool->PrepareAhead();
-  return pool;
 }
 
 PagePool::PagePool(Backend& backend, const KvLayout& layout, Buffer memory)
-    : backend_(backend),
-      layout_(layout),
+    : layout_(layout),
       memory_(std::move(memory)),
+      preparer_(backend, layout, memory_.as<std::byte>()),
       references_(layout.num_pages, 0) {
   // Page 0 ends on top of the stack.
   free_.reserve(layout.num_pages);
@@ -81,12 +75,40 @@ PagePool::PagePool(Backend& backend, const KvLayout& layout, Buffer memory)
   PublishCount();
 }
 
-absl::Status PagePool::Take(int64_t count, std::vector<int32_t>* pages) {
+absl::Status PagePool::CheckFree(int64_t count) const {
   SKV_CHECK(count >= 0);
-  if (count > num_free()) {
-    return absl::ResourceExhaustedError(fmt::format(
-        "page pool: {} pages are wanted, {} are free", count, num_free()));
-  }
+  if (count <= num_free()) return absl::OkStatus();
+  return absl::ResourceExhaustedError(fmt::format(
+      "page pool: {} pages are wanted, {} are free", count, num_free()));
+}
+
+absl::Status PagePool::Take(int64_t count, std::vector<int32_t>* pages) {
+  SKV_RETURN_IF_ERROR(CheckFree(count));
+  TakeFromStack(count, pages);
+  return absl::OkStatus();
+}
+
+absl::Status PagePool::Promise(int64_t count) {
+  SKV_RETURN_IF_ERROR(CheckFree(count));
+  promised_ += count;
+  PublishCount();
+  return absl::OkStatus();
+}
+
+void PagePool::TakePromised(int64_t count, std::vector<int32_t>* pages) {
+  SKV_CHECK(count >= 0 && count <= promised_);
+  promised_ -= count;
+  TakeFromStack(count, pages);
+}
+
+void PagePool::ReleasePromised(int64_t count) {
+  SKV_CHECK(count >= 0 && count <= promised_);
+  promised_ -= count;
+  PublishCount();
+}
+
+void PagePool::TakeFromStack(int64_t count, std::vector<int32_t>* pages) {
+  const int32_t highest_before = highest_taken_;
   for (int64_t i = 0; i < count; ++i) {
     const int32_t page = free_.back();
     free_.pop_back();
@@ -94,25 +116,8 @@ absl::Status PagePool::Take(int64_t count, std::vector<int32_t>* pages) {
     highest_taken_ = std::max(highest_taken_, page);
     pages->push_back(page);
   }
+  if (highest_taken_ > highest_before) preparer_.Expect(highest_taken_ + 1);
   PublishCount();
-  return absl::OkStatus();
-}
-
-void PagePool::PrepareAhead() {
-  const int64_t used_bytes = (highest_taken_ + 1) * layout_.page_bytes();
-  const int64_t wanted =
-      std::min(used_bytes + kPiecesAhead * kPieceBytes, layout_.layer_bytes());
-  if (prepared_bytes_ < wanted) PreparePiece();
-}
-
-void PagePool::PreparePiece() {
-  const int64_t size_bytes =
-      std::min(kPieceBytes, layout_.layer_bytes() - prepared_bytes_);
-  backend_.Prepare(layer(prepared_layers_).base + prepared_bytes_,
-                   static_cast<size_t>(size_bytes));
-  if (++prepared_layers_ < layout_.num_layers) return;
-  prepared_layers_ = 0;
-  prepared_bytes_ += size_bytes;
 }
 
 void PagePool::Share(int32_t page) {
@@ -160,7 +165,8 @@ void PagePool::CheckInvariantsForTest() const {
     SKV_CHECK(is_free[page] == (references_[page] == 0));
     if (references_[page] > 0) ++referenced;
   }
-  SKV_CHECK(num_free() + referenced == layout_.num_pages);
+  SKV_CHECK(promised_ >= 0 && num_free() >= 0);
+  SKV_CHECK(num_free() + promised_ + referenced == layout_.num_pages);
   SKV_CHECK(stats().free == num_free());
 }
 

@@ -4,8 +4,13 @@
 // ids are the same in every layer. Owned and used by the engine thread; only
 // stats() may be called from any thread.
 //
+// Pages may be promised before they are taken. So a long prompt is sure of its
+// pages from its admission on, and yet pages are taken in the order in which
+// they are written: what is in use lies together, and the memory that is
+// prepared ahead is the memory that is used next.
+//
 // Invariants:
-//  1. free + referenced = total, after every call.
+//  1. free + promised + referenced = total, after every call.
 //  2. A page is in the free list exactly when its reference count is 0.
 #pragma once
 
@@ -17,6 +22,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cache/memory_preparer.h"
 #include "kernels/backend.h"
 #include "kernels/kv_layout.h"
 
@@ -25,7 +31,7 @@ namespace sentencekv {
 struct PagePoolStats {
   int64_t total = 0;
   int64_t free = 0;
-  int64_t used = 0;
+  int64_t used = 0;  // referenced or promised
 };
 
 class PagePool {
@@ -39,19 +45,22 @@ class PagePool {
   // Takes `count` pages, each with one reference, and appends them to `pages`.
   // All or nothing: kResourceExhausted with both counts when too few are free.
   absl::Status Take(int64_t count, std::vector<int32_t>* pages);
+  // Sets `count` free pages aside. kResourceExhausted, as Take.
+  absl::Status Promise(int64_t count);
+  // Takes pages that were promised, as Take.
+  void TakePromised(int64_t count, std::vector<int32_t>* pages);
+  // Frees pages that were promised and not taken.
+  void ReleasePromised(int64_t count);
   // Adds a reference to a page that has one.
   void Share(int32_t page);
   // Gives up one reference to each page; a page without references is free.
   // The page released last is taken first: its memory is the warmest.
   void Release(std::span<const int32_t> pages);
 
-  // Prepares a little more of the memory that no page has used yet, so that
-  // pages taken soon do not make a step wait for the system in every layer at
-  // once. Does nothing while enough lies ready. Call it once a step.
-  void PrepareAhead();
-
   int32_t references(int32_t page) const { return references_[page]; }
-  int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
+  int64_t num_free() const {
+    return static_cast<int64_t>(free_.size()) - promised_;
+  }
   KvLayerView layer(int64_t layer) const;
   const KvLayout& layout() const { return layout_; }
   PagePoolStats stats() const;
@@ -61,20 +70,18 @@ class PagePool {
 
  private:
   PagePool(Backend& backend, const KvLayout& layout, Buffer memory);
-  // Prepares the next piece of one layer.
-  void PreparePiece();
+  absl::Status CheckFree(int64_t count) const;
+  void TakeFromStack(int64_t count, std::vector<int32_t>* pages);
   void PublishCount();
 
-  Backend& backend_;
   const KvLayout layout_;
   Buffer memory_;
+  MemoryPreparer preparer_;
   int32_t highest_taken_ = -1;
-  // Of each layer: bytes prepared, and one piece more below `prepared_layers_`.
-  int64_t prepared_bytes_ = 0;
-  int64_t prepared_layers_ = 0;
   std::vector<int32_t> references_;          // [num_pages]
   std::vector<int32_t> free_;                // stack of page ids
-  std::atomic<int64_t> published_free_ = 0;  // free_.size(), for stats()
+  int64_t promised_ = 0;                     // of them
+  std::atomic<int64_t> published_free_ = 0;  // num_free(), for stats()
 };
 
 // Pages that hold `num_tokens` tokens.

@@ -81,7 +81,6 @@ bool EngineCore::Step() {
   times.sample_time = published - computed;
   if (computed_ok) scheduler_.RecordStep(plan, published - started);
   Observe(plan, times);
-  parts_.cache.PrepareAhead();
   return true;
 }
 

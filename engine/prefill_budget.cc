@@ -12,6 +12,9 @@ namespace {
 // steps count for the cost of a token, the last three for the decode time.
 constexpr double kCostDecay = 0.9;
 constexpr double kBaselineDecay = 0.7;
+// A running median moves by this fraction towards each sample, and faster at
+// first.
+constexpr double kMedianStep = 0.005;
 // Most that a single probe raises the decode time by.
 constexpr double kProbeRise = 1.15;
 // A slope is believed once the positions seen spread over this many tokens.
@@ -41,7 +44,8 @@ int64_t PrefillBudget::TokensBeside(int64_t decode_rows, int64_t position) {
   const double token_seconds = TokenCostAt(static_cast<double>(position));
   int64_t tokens = floor;
   if (decode_seconds >= 0 && token_seconds >= 0) {
-    const double room = (kStretch - 1) * decode_seconds;
+    const double room =
+        AllowedSeconds(decode_rows, decode_seconds) - decode_seconds;
     tokens = token_seconds * static_cast<double>(max_tokens_) <= room
                  ? max_tokens_
                  : static_cast<int64_t>(room / token_seconds);
@@ -59,9 +63,13 @@ void PrefillBudget::Record(int64_t decode_rows, int64_t prefill_tokens,
   const double seconds = std::max(absl::ToDoubleSeconds(time), 0.0);
   if (prefill_tokens == 0) {
     if (decode_rows == 0) return;
+    if (step_ != last_probe_ + 1) {
+      reference_rows_ = 0;
+      last_chunk_ = std::min(last_chunk_, kFirstTokens - kMinTokens);
+    }
     Baseline& baseline = BaselineAt(decode_rows);
     if (baseline.seconds < 0) {
-      baseline.seconds = seconds;
+      baseline.seconds = baseline.usual = seconds;
     } else if (step_ - baseline.step > kBaselineLifetime) {
       // One probe, which the system may have interrupted: it may find decoding
       // faster at once, and slower by a little.
@@ -71,6 +79,9 @@ void PrefillBudget::Record(int64_t decode_rows, int64_t prefill_tokens,
       baseline.seconds =
           kBaselineDecay * baseline.seconds + (1 - kBaselineDecay) * cut;
     }
+    const double move =
+        std::max(kMedianStep, 1.0 / static_cast<double>(++baseline.count + 1));
+    baseline.usual *= seconds < baseline.usual ? 1 - move : 1 + move;
     baseline.step = step_;
     return;
   }
@@ -82,6 +93,16 @@ void PrefillBudget::Record(int64_t decode_rows, int64_t prefill_tokens,
   if (decode_rows == 0 && weight_ > 1) return;
   LearnTokenCost(mean_position, std::max(seconds - decode_seconds, 0.0) /
                                     static_cast<double>(prefill_tokens));
+}
+
+double PrefillBudget::AllowedSeconds(int64_t decode_rows,
+                                     double decode_seconds) {
+  if (decode_rows != reference_rows_) {
+    reference_rows_ = decode_rows;
+    const double usual = BaselineAt(decode_rows).usual;
+    reference_seconds_ = usual < 0 ? decode_seconds : usual;
+  }
+  return std::max(kGap * reference_seconds_, kLeastStretch * decode_seconds);
 }
 
 PrefillBudget::Baseline& PrefillBudget::BaselineAt(int64_t decode_rows) {

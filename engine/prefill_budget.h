@@ -1,12 +1,15 @@
 // How many prompt tokens a step may take while others are decoding, so that
 // the gap between their tokens stays even.
 //
-// A step with a chunk of prompt may take kStretch times as long as a step that
-// only decodes. Both costs are measured while the server runs:
+// A step with a chunk of prompt may take kGap times as long as decoding took
+// when the prompts began to come in: what the readers were used to. As their
+// own contexts grow, decoding takes more of that and prompts get less, but
+// never so little that the step is shorter than kLeastStretch times decoding.
+// Both costs are measured while the server runs:
 //   - the time of decode-only steps, for each number of decoding sequences;
 //   - the time that a prompt token adds, as a line over its position, since the
 //     cost of attention grows with what lies before it.
-// The chunk follows: (kStretch - 1) * decode time / cost of a token.
+// The chunk follows: (allowed time - decode time) / cost of a token.
 //
 // The result bounds time only: what is generated does not depend on chunks.
 #pragma once
@@ -22,9 +25,14 @@ namespace sentencekv {
 class PrefillBudget {
  public:
   // Longest step with a chunk, in decode-only steps. The promise to users is 4
-  // (worst gap over median gap); the rest is room for noise and for a cost
-  // that grows faster than measured.
-  static constexpr double kStretch = 1.75;
+  // (worst gap over median gap before); the rest is room for noise (memory
+  // was seen to be 1.6 times slower for 100 ms) and for a cost that grows
+  // faster than measured.
+  static constexpr double kGap = 2.2;
+  // The same, in decode-only steps of now.
+  static constexpr double kLeastStretch = 1.4;
+  // Longest first chunk after decoding alone: what it costs is not known well.
+  static constexpr int64_t kFirstTokens = 16;
   // A chunk is never smaller, so that prompts always move. Few, because at
   // position 8,000 attention makes a prompt token as dear as several decoding
   // rows.
@@ -49,10 +57,15 @@ class PrefillBudget {
 
   // Decode-only step time at one number of rows.
   struct Baseline {
-    double seconds = -1;  // negative: not known
+    double seconds = -1;  // mean of the last few; negative: not known
+    double usual = -1;    // median of the last few hundred
+    int64_t count = 0;    // of those measured
     int64_t step = 0;     // when it was measured
   };
 
+  // Seconds that a step with a chunk may take, when decoding alone takes
+  // `decode_seconds`.
+  double AllowedSeconds(int64_t decode_rows, double decode_seconds);
   Baseline& BaselineAt(int64_t decode_rows);
   // Known seconds at the nearest number of rows, fewer first (the cautious
   // side); negative when nothing is known.
@@ -66,6 +79,10 @@ class PrefillBudget {
   int64_t step_ = 0;                 // of those recorded
   int64_t last_probe_;
   int64_t last_chunk_ = 0;  // largest that the last answer allowed
+  // Decode time when prompts began to come in beside so many rows; 0 rows when
+  // none does.
+  double reference_seconds_ = 0;
+  int64_t reference_rows_ = 0;
 
   // Exponentially weighted sums for the line of cost over position.
   double weight_ = 0;

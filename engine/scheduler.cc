@@ -127,8 +127,7 @@ bool Scheduler::MakeRoom(Draft& draft, const ActiveRequest& request,
     SKV_CHECK(victim != running_.rend());
     if (Contains(draft.plan.preempted, victim->get())) continue;
     draft.plan.preempted.push_back(victim->get());
-    draft.free_pages +=
-        static_cast<int64_t>((*victim)->lease->sequence().pages.size());
+    draft.free_pages += (*victim)->lease->num_pages();
     if (victim->get() == &request) return false;
   }
   return true;
@@ -231,7 +230,7 @@ void Scheduler::Commit(const StepPlan& plan) {
   for (ActiveRequest* request : plan.admitted) {
     std::unique_ptr<ActiveRequest> taken = TakeOut(waiting_, request);
     taken->lease = cache_.Open(taken->request.kv);
-    SKV_CHECK(taken->lease->Reserve(taken->num_tokens()).ok());
+    SKV_CHECK(taken->lease->Promise(taken->num_tokens()).ok());
     InsertByArrival(running_, std::move(taken));
   }
   for (const StepShare& share : plan.shares) {

@@ -45,7 +45,7 @@ class Backend {
                                   size_t size_bytes) = 0;
   virtual absl::Status Synchronize() = 0;
   // Makes memory from Allocate that was never used cheap to use for the first
-  // time, where that is not so anyway. Contents stay. Advice only.
+  // time, where that is not so anyway. Contents stay. Advice only; any thread.
   virtual void Prepare(void* /*data*/, size_t /*size_bytes*/) {}
 
   // Stacks the rows of `parts` (q|k|v, gate|up) into one packed matrix. All

@@ -1,13 +1,13 @@
 #include "kernels/cpu/attention.h"
 
 #include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <vector>
+#include <cstring>
 
-#include "kernels/check.h"
-#include "kernels/cpu/aligned_memory.h"
+#include "fmt/format.h"
+#include "kernels/cpu/exp2_fraction.h"
+#include "kernels/cpu/row_tiles.h"
 #include "kernels/kv_layout.h"
+#include "kernels/status_macros.h"
 
 namespace sentencekv {
 namespace {
@@ -17,169 +17,284 @@ namespace {
 constexpr int64_t kTileQueries = 192;
 // Below this many a tile is not cut for the sake of more threads.
 constexpr int64_t kLeastQueries = 24;
-// Tiles that are cut by partitions of keys instead: those of decoding.
-constexpr int64_t kMostSplitQueries = 12;
 // Tiles per thread that even out their different lengths.
 constexpr int64_t kTilesPerThread = 4;
-
-float* Floats(GrowingMemory& memory, int64_t count) {
-  std::byte* data = memory.AtLeast(static_cast<size_t>(count) * sizeof(float));
-  SKV_CHECK(data != nullptr);
-  return reinterpret_cast<float*>(data);
-}
-
-// The calling thread's scratch. A function of its own, because a worker that
-// runs a tile has not passed the declaration of a variable of RunAttention, and
-// nothing would destroy it there.
-GrowingMemory& ThreadScratch() {
-  static thread_local GrowingMemory scratch;
-  return scratch;
-}
-
-// A tile whose partitions were done apart.
-struct SplitTile {
-  AttentionTile tile;
-  int64_t num_partitions;
-  float* partials;  // [num_partitions, queries, state]
-};
-
-// The tiles of one operation. Kept by the calling thread, so that a step
-// allocates nothing once it has seen its largest size.
-struct Plan {
-  std::vector<AttentionTile> tiles;
-  std::vector<SplitTile> splits;
-  GrowingMemory partials;
-};
+// A tile is cut into parts when it is more than this fraction of a thread's
+// work: the chunk of a long prompt beside short decoding rows.
+constexpr int64_t kLongTile = 8;
+// Floats of queries that are copied in about 10 microseconds: more than waking
+// a thread costs.
+constexpr int64_t kCopyFloats = 64 * 1024;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t PartitionsOf(const AttentionTile& tile) {
-  return CeilDiv(tile.position + tile.num_rows, kPartitionTokens);
+int64_t NumPages(const KvSequence& sequence) {
+  return CeilDiv(sequence.position + sequence.num_rows, kPageTokens);
 }
 
-int64_t CountTiles(const AttentionParams& params, int64_t rows_per_tile) {
-  int64_t count = 0;
-  for (int64_t i = 0; i < params.num_sequences; ++i) {
-    count += CeilDiv(params.sequences[i].num_rows, rows_per_tile);
-  }
-  return count * params.kv.layout.num_kv_heads;
+absl::Status Reserve(GrowingMemory& memory, int64_t floats, const char* what) {
+  const size_t size_bytes = static_cast<size_t>(floats) * sizeof(float);
+  if (memory.AtLeast(size_bytes) != nullptr) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      fmt::format("Attention: no memory for {} bytes of {}", size_bytes, what));
+}
+
+float* Floats(GrowingMemory& memory) {
+  return reinterpret_cast<float*>(memory.AtLeast(0));
+}
+
+// One sequence's queries into [G][rows][H / G][D].
+void ScaleQueries(WorkerPool& pool, const AttentionParams& params,
+                  const KvSequence& sequence, float* queries) {
+  const int64_t num_kv_heads = params.kv.layout.num_kv_heads;
+  const int64_t dim = params.kv.layout.head_dim;
+  const int64_t width = params.num_heads * dim;
+  const int64_t group_width = width / num_kv_heads;
+  const int64_t stride = width + 2 * num_kv_heads * dim;
+  const float scale = params.scale * kLog2E;
+  ForRowTiles(
+      pool, sequence.num_rows, kCopyFloats / width,
+      [&](int64_t begin, int64_t end) {
+        for (int64_t row = begin; row < end; ++row) {
+          const float* from = params.qkv + (sequence.row_begin + row) * stride;
+          for (int64_t g = 0; g < num_kv_heads; ++g) {
+            float* to = queries + (g * sequence.num_rows + row) * group_width;
+            for (int64_t i = 0; i < group_width; ++i) {
+              to[i] = *from++ * scale;
+            }
+          }
+        }
+      });
 }
 
 // Rows of a tile: as many as reuse asks for, fewer when threads would idle.
-int64_t RowsPerTile(const AttentionParams& params, int64_t num_heads,
-                    int num_threads) {
+int64_t RowsPerTile(const AttentionParams& params, int num_threads) {
+  const int64_t num_kv_heads = params.kv.layout.num_kv_heads;
+  const int64_t num_heads = params.num_heads / num_kv_heads;
+  const auto count_tiles = [&](int64_t rows_per_tile) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < params.num_sequences; ++i) {
+      count += CeilDiv(params.sequences[i].num_rows, rows_per_tile);
+    }
+    return count * num_kv_heads;
+  };
   int64_t rows = std::max<int64_t>(kTileQueries / num_heads, 1);
   if (num_threads == 1) return rows;
   while (rows / 2 * num_heads >= kLeastQueries &&
-         CountTiles(params, rows) < kTilesPerThread * num_threads) {
+         count_tiles(rows) < kTilesPerThread * num_threads) {
     rows /= 2;
   }
   return rows;
 }
 
-AttentionTile MakeTile(const AttentionParams& params,
-                       const KvSequence& sequence, int64_t kv_head,
-                       int64_t first_row, int64_t num_rows) {
-  const KvLayout& layout = params.kv.layout;
-  const int64_t group = params.num_heads / layout.num_kv_heads;
-  const int64_t dim = layout.head_dim;
-  const int64_t row = sequence.row_begin + first_row;
-  AttentionTile tile;
-  tile.q_stride = (params.num_heads + 2 * layout.num_kv_heads) * dim;
-  tile.q = params.qkv + row * tile.q_stride + kv_head * group * dim;
-  tile.out_stride = params.num_heads * dim;
-  tile.out = params.out + row * tile.out_stride + kv_head * group * dim;
-  tile.num_rows = num_rows;
-  tile.num_heads = group;
-  tile.position = sequence.position + first_row;
-  tile.head_dim = dim;
-  tile.scale = params.scale;
-  tile.kv = params.kv.head(0, kv_head);
-  tile.page_bytes = layout.page_bytes();
-  tile.pages = sequence.pages;
-  tile.dtype = layout.dtype;
-  tile.num_partitions = PartitionsOf(tile);
-  return tile;
+// Products of a query with a key, all in all.
+int64_t WorkOf(const AttentionTile& tile) {
+  return tile.num_queries() * (tile.position + tile.num_rows);
 }
 
-void MakeTiles(const AttentionParams& params, int num_threads, Plan& plan) {
-  const int64_t num_kv_heads = params.kv.layout.num_kv_heads;
-  const int64_t rows_per_tile =
-      RowsPerTile(params, params.num_heads / num_kv_heads, num_threads);
-  plan.tiles.clear();
-  for (int64_t i = 0; i < params.num_sequences; ++i) {
-    const KvSequence& sequence = params.sequences[i];
-    // Last rows first: they see the most keys, and short tiles at the end
-    // leave no thread waiting long.
-    for (int64_t end = sequence.num_rows; end > 0;) {
-      const int64_t begin = end % rows_per_tile == 0
-                                ? end - rows_per_tile
-                                : end - end % rows_per_tile;
-      for (int64_t g = 0; g < num_kv_heads; ++g) {
-        plan.tiles.push_back(MakeTile(params, sequence, g, begin, end - begin));
-      }
-      end = begin;
-    }
+// What the threads of a job need. A tile's scratch is its result, then what the
+// kernel works with.
+struct Context {
+  const AttentionKernels* kernels;
+  const PlannedTile* tiles;
+  int64_t result_floats;  // of the largest tile, whole cache lines
+};
+
+int64_t ResultFloats(const AttentionTile& tile) {
+  return tile.num_queries() *
+         (tile.is_part ? StateFloats(tile.head_dim) : tile.head_dim);
+}
+
+int64_t WholeLines(int64_t floats) { return CeilDiv(floats, 16) * 16; }
+
+void ComputeTile(const void* data, int64_t index, void* scratch) {
+  const Context& context = *static_cast<const Context*>(data);
+  const PlannedTile& planned = context.tiles[index];
+  auto* result = static_cast<float*>(scratch);
+  float* rest = result + context.result_floats;
+  if (planned.partials != nullptr) {
+    context.kernels->merge(planned.tile, planned.partials, rest, result);
+  } else {
+    context.kernels->attend(planned.tile, rest, result);
   }
 }
 
-// Replaces small tiles of many partitions by a tile for each partition.
-void SplitTiles(Plan& plan) {
-  plan.splits.clear();
-  int64_t floats = 0;
-  for (const AttentionTile& tile : plan.tiles) {
-    if (tile.num_queries() > kMostSplitQueries || tile.num_partitions == 1) {
-      continue;
-    }
-    plan.splits.push_back({tile, tile.num_partitions, nullptr});
-    floats +=
-        tile.num_partitions * tile.num_queries() * StateFloats(tile.head_dim);
+void CommitTile(const void* data, int64_t index, const void* scratch) {
+  const PlannedTile& planned = static_cast<const Context*>(data)->tiles[index];
+  const auto* result = static_cast<const float*>(scratch);
+  const AttentionTile& tile = planned.tile;
+  const auto floats = static_cast<size_t>(ResultFloats(tile));
+  if (tile.is_part) {
+    std::memcpy(planned.out, result, floats * sizeof(float));
+    return;
   }
-  if (plan.splits.empty()) return;
-  std::erase_if(plan.tiles, [](const AttentionTile& tile) {
-    return tile.num_queries() <= kMostSplitQueries && tile.num_partitions > 1;
-  });
-  float* partials = Floats(plan.partials, floats);
-  for (SplitTile& split : plan.splits) {
-    split.partials = partials;
-    for (int64_t i = 0; i < split.num_partitions; ++i) {
-      AttentionTile part = split.tile;
-      part.first_partition = i;
-      part.num_partitions = 1;
-      part.partials = partials;
-      partials += part.num_queries() * StateFloats(part.head_dim);
-      plan.tiles.push_back(part);
-    }
+  const int64_t width = tile.num_heads * tile.head_dim;
+  for (int64_t row = 0; row < tile.num_rows; ++row) {
+    std::memcpy(planned.out + row * planned.out_stride, result + row * width,
+                static_cast<size_t>(width) * sizeof(float));
   }
 }
 
 }  // namespace
 
-void RunAttention(WorkerPool& pool, const AttentionParams& params,
-                  const AttentionKernels& kernels) {
-  static thread_local Plan plan;
-  const int num_threads = pool.num_threads();
-  Plan& tiles = plan;  // the caller's, on every thread of the job
-  MakeTiles(params, num_threads, tiles);
-  tiles.splits.clear();
-  const auto num_tiles = static_cast<int64_t>(tiles.tiles.size());
-  if (num_threads > 1 && num_tiles < kTilesPerThread * num_threads) {
-    SplitTiles(tiles);
+absl::Status AttentionRunner::Run(const AttentionParams& params) {
+  Operation& operation = FreeOperation();
+  SKV_RETURN_IF_ERROR(CopyInputs(params, operation));
+  MakeTiles(params, operation);
+  SKV_RETURN_IF_ERROR(CutLongTiles(operation));
+  operation.attend_job = RunTiles(operation.tiles);
+  RememberReader(params.kv.base, operation.attend_job);
+  operation.merge_job = RunTiles(operation.cut_tiles);
+  return absl::OkStatus();
+}
+
+void AttentionRunner::WaitForReaders(const void* layer) const {
+  for (const LayerReader& reader : readers_) {
+    if (reader.layer != layer) continue;
+    pool_.WaitForReaders(reader.job_number);
+    return;
   }
-  pool.ParallelFor(
-      static_cast<int64_t>(tiles.tiles.size()), [&](int64_t index) {
-        const AttentionTile& tile = tiles.tiles[index];
-        float* floats =
-            Floats(ThreadScratch(),
-                   kernels.scratch_floats(tile.num_queries(), tile.head_dim));
-        kernels.attend(tile, floats);
-      });
-  if (tiles.splits.empty()) return;
-  pool.ParallelFor(
-      static_cast<int64_t>(tiles.splits.size()), [&](int64_t index) {
-        const SplitTile& split = tiles.splits[index];
-        kernels.merge(split.tile, split.num_partitions, split.partials);
-      });
+}
+
+void AttentionRunner::RememberReader(const void* layer, uint32_t job_number) {
+  for (LayerReader& reader : readers_) {
+    if (reader.layer != layer) continue;
+    reader.job_number = job_number;
+    return;
+  }
+  readers_.push_back({layer, job_number});
+}
+
+AttentionRunner::Operation& AttentionRunner::FreeOperation() {
+  for (Operation& operation : operations_) {
+    if (!pool_.MayRead(operation.attend_job) &&
+        !pool_.MayRead(operation.merge_job)) {
+      return operation;
+    }
+  }
+  return operations_.emplace_back();
+}
+
+absl::Status AttentionRunner::CopyInputs(const AttentionParams& params,
+                                         Operation& operation) {
+  const int64_t width = params.num_heads * params.kv.layout.head_dim;
+  int64_t num_rows = 0;
+  operation.pages.clear();
+  for (int64_t i = 0; i < params.num_sequences; ++i) {
+    const KvSequence& sequence = params.sequences[i];
+    num_rows += sequence.num_rows;
+    operation.pages.insert(operation.pages.end(), sequence.pages,
+                           sequence.pages + NumPages(sequence));
+  }
+  SKV_RETURN_IF_ERROR(Reserve(operation.queries, num_rows * width, "queries"));
+  float* queries = Floats(operation.queries);
+  for (int64_t i = 0; i < params.num_sequences; ++i) {
+    ScaleQueries(pool_, params, params.sequences[i], queries);
+    queries += params.sequences[i].num_rows * width;
+  }
+  return absl::OkStatus();
+}
+
+void AttentionRunner::MakeTiles(const AttentionParams& params,
+                                Operation& operation) const {
+  const KvLayout& layout = params.kv.layout;
+  const int64_t group = params.num_heads / layout.num_kv_heads;
+  const int64_t rows_per_tile = RowsPerTile(params, pool_.num_threads());
+  const float* queries = Floats(operation.queries);
+  const int32_t* pages = operation.pages.data();
+  operation.tiles.clear();
+  for (int64_t i = 0; i < params.num_sequences; ++i) {
+    const KvSequence& sequence = params.sequences[i];
+    PlannedTile planned;
+    planned.out_stride = params.num_heads * layout.head_dim;
+    AttentionTile& tile = planned.tile;
+    tile.num_heads = group;
+    tile.head_dim = layout.head_dim;
+    tile.page_bytes = layout.page_bytes();
+    tile.pages = pages;
+    tile.dtype = layout.dtype;
+    // Last rows first: they see the most keys, and short tiles at the end
+    // leave no thread waiting long.
+    for (int64_t end = sequence.num_rows; end > 0;) {
+      const int64_t begin = (end - 1) / rows_per_tile * rows_per_tile;
+      tile.num_rows = end - begin;
+      tile.position = sequence.position + begin;
+      for (int64_t g = 0; g < layout.num_kv_heads; ++g) {
+        tile.kv = params.kv.head(0, g);
+        tile.q =
+            queries + (g * sequence.num_rows + begin) * group * layout.head_dim;
+        planned.out = params.out +
+                      (sequence.row_begin + begin) * planned.out_stride +
+                      g * group * layout.head_dim;
+        operation.tiles.push_back(planned);
+      }
+      end = begin;
+    }
+    queries += sequence.num_rows * params.num_heads * layout.head_dim;
+    pages += NumPages(sequence);
+  }
+}
+
+absl::Status AttentionRunner::CutLongTiles(Operation& operation) const {
+  operation.cut_tiles.clear();
+  const int num_threads = pool_.num_threads();
+  if (num_threads == 1) return absl::OkStatus();
+  int64_t work = 0;
+  for (const PlannedTile& planned : operation.tiles) {
+    work += WorkOf(planned.tile);
+  }
+  const auto is_long = [&](const PlannedTile& planned) {
+    return planned.tile.num_partitions() > 1 &&
+           WorkOf(planned.tile) * kLongTile * num_threads > work;
+  };
+  int64_t floats = 0;
+  for (const PlannedTile& planned : operation.tiles) {
+    if (!is_long(planned)) continue;
+    operation.cut_tiles.push_back(planned);
+    const AttentionTile& tile = planned.tile;
+    floats +=
+        tile.num_partitions() * tile.num_queries() * StateFloats(tile.head_dim);
+  }
+  if (operation.cut_tiles.empty()) return absl::OkStatus();
+  SKV_RETURN_IF_ERROR(Reserve(operation.partials, floats, "partial results"));
+  std::erase_if(operation.tiles, is_long);
+  float* partials = Floats(operation.partials);
+  for (PlannedTile& cut : operation.cut_tiles) {
+    PlannedTile part = cut;
+    cut.partials = partials;
+    part.tile.is_part = true;
+    for (int64_t i = 0; i < cut.tile.num_partitions(); ++i) {
+      part.tile.partition = i;
+      part.out = partials;
+      partials += ResultFloats(part.tile);
+      operation.tiles.push_back(part);
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Returns the job's number.
+uint32_t AttentionRunner::RunTiles(const std::vector<PlannedTile>& tiles) {
+  Context context = {&kernels_, tiles.data(), 0};
+  int64_t scratch_floats = 0;
+  for (const PlannedTile& planned : tiles) {
+    const AttentionTile& tile = planned.tile;
+    context.result_floats =
+        std::max(context.result_floats, WholeLines(ResultFloats(tile)));
+    scratch_floats =
+        std::max(scratch_floats,
+                 kernels_.scratch_floats(tile.num_queries(), tile.head_dim));
+  }
+  WorkerPool::RepeatableJob job;
+  job.num_tiles = static_cast<int64_t>(tiles.size());
+  job.compute = ComputeTile;
+  job.commit = CommitTile;
+  job.scratch_bytes =
+      static_cast<size_t>(context.result_floats + scratch_floats) *
+      sizeof(float);
+  job.context = &context;
+  job.context_bytes = sizeof(context);
+  return pool_.RunRepeatable(job);
 }
 
 }  // namespace sentencekv

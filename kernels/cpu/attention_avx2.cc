@@ -1,13 +1,10 @@
-#include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_kernel.h"
 #include "kernels/cpu/cpu_kernels.h"
 
 namespace sentencekv {
 
 void FillAttentionAvx2(CpuKernels& kernels) {
-  kernels.attention = [](WorkerPool& pool, const AttentionParams& params) {
-    RunAttention(pool, params, kAttentionKernels);
-  };
+  kernels.attention = kAttentionKernels;
 }
 
 }  // namespace sentencekv

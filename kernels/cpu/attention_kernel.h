@@ -14,9 +14,10 @@
 namespace sentencekv {
 namespace {
 
-// Up to this many queries read pages directly; the panels pay from three
-// passes on.
-constexpr int64_t kDirectQueries = 2 * kGroupQueries;
+// Up to this many queries read pages directly. Measured: with AVX-512, whose
+// conversions are cheap, a fill of the panels pays from five passes on, else
+// from three.
+constexpr int64_t kDirectQueries = (Simd::kLanes == 16 ? 4 : 2) * kGroupQueries;
 
 constexpr float kMinusInfinity = -__builtin_inff();
 
@@ -26,7 +27,6 @@ constexpr int64_t PaddedDim(int64_t head_dim) {
 
 // Working memory of one tile, cut out of its scratch.
 struct TileState {
-  float* q;        // [queries, D], times scale and log2(e)
   float* partial;  // [queries, state] of the current partition
   float* total;    // [queries, state] of the partitions before it
   float* scores;   // [kGroupQueries, kBlockTokens]; then probabilities
@@ -43,9 +43,9 @@ inline float& SumOf(float* state, int64_t state_floats) {
 }
 
 int64_t ScratchFloats(int64_t num_queries, int64_t head_dim) {
-  return num_queries * (head_dim + 2 * StateFloats(head_dim)) +
+  return num_queries * 2 * StateFloats(head_dim) +
          kGroupQueries * kBlockTokens +
-         kBlockTokens * (head_dim + PaddedDim(head_dim)) + 5 * 16;
+         kBlockTokens * (head_dim + PaddedDim(head_dim)) + 4 * 16;
 }
 
 TileState CutScratch(const AttentionTile& tile, float* scratch) {
@@ -62,21 +62,9 @@ TileState CutScratch(const AttentionTile& tile, float* scratch) {
   state.scores = take(kGroupQueries * kBlockTokens);
   state.k_panel = take(kBlockTokens * dim);
   state.v_panel = take(kBlockTokens * PaddedDim(dim));
-  state.q = take(queries * dim);
   state.partial = take(queries * state.state_floats);
   state.total = take(queries * state.state_floats);
   return state;
-}
-
-// Scores are taken in powers of two, so that the softmax needs 2^x only.
-void ScaleQueries(const AttentionTile& tile, float* q) {
-  const float scale = tile.scale * kLog2E;
-  for (int64_t r = 0; r < tile.num_rows; ++r) {
-    const float* row = tile.q + r * tile.q_stride;
-    for (int64_t i = 0; i < tile.num_heads * tile.head_dim; ++i) {
-      *q++ = row[i] * scale;
-    }
-  }
 }
 
 void ResetStates(float* states, int64_t queries, int64_t state_floats) {
@@ -154,7 +142,7 @@ void AttendGroup(const AttentionTile& tile, const TileState& state,
   const int64_t stride = state.state_floats;
   const int64_t vectors = (group.most + Simd::kLanes - 1) / Simd::kLanes;
   MultiplyStrip(group.rows,
-                {.a = state.q + group.begin * tile.head_dim,
+                {.a = tile.q + group.begin * tile.head_dim,
                  .a_stride = tile.head_dim,
                  .begin = 0,
                  .end = tile.head_dim,
@@ -208,11 +196,10 @@ void MergeState(const float* partial, float* total, int64_t state_floats) {
                                partial[state_floats - 15] * right_factor;
 }
 
-void WriteRow(const AttentionTile& tile, int64_t query, const float* state) {
-  const float inverse = 1.0f / state[StateFloats(tile.head_dim) - 15];
-  float* out = tile.out + query / tile.num_heads * tile.out_stride +
-               query % tile.num_heads * tile.head_dim;
-  for (int64_t i = 0; i < tile.head_dim; ++i) out[i] = state[i] * inverse;
+// The finished row of a query.
+void FinishRow(const float* state, int64_t head_dim, float* row) {
+  const float inverse = 1.0f / state[StateFloats(head_dim) - 15];
+  for (int64_t i = 0; i < head_dim; ++i) row[i] = state[i] * inverse;
 }
 
 // Runs the blocks of one partition over all queries of the tile.
@@ -251,17 +238,21 @@ void AttendPartition(const AttentionTile& tile, const TileState& state,
 }
 
 template <DType kType>
-void AttendTile(const AttentionTile& tile, float* scratch) {
+void AttendTile(const AttentionTile& tile, float* scratch, float* result) {
   TileState state = CutScratch(tile, scratch);
   const int64_t queries = tile.num_queries();
   const int64_t stride = state.state_floats;
-  ScaleQueries(tile, state.q);
-  if (tile.partials != nullptr) state.partial = tile.partials;
-  for (int64_t i = 0; i < tile.num_partitions; ++i) {
-    const int64_t partition = tile.first_partition + i;
+  if (tile.is_part) {
+    state.partial = result;
+    ResetStates(state.partial, queries, stride);
+    AttendPartition<kType>(tile, state, tile.partition);
+    return;
+  }
+  const int64_t num_partitions = tile.num_partitions();
+  for (int64_t partition = 0; partition < num_partitions; ++partition) {
     ResetStates(state.partial, queries, stride);
     AttendPartition<kType>(tile, state, partition);
-    if (i == 0) {
+    if (partition == 0) {
       float* first = state.partial;
       state.partial = state.total;
       state.total = first;
@@ -275,34 +266,36 @@ void AttendTile(const AttentionTile& tile, float* scratch) {
       MergeState(state.partial + q * stride, state.total + q * stride, stride);
     }
   }
-  if (tile.partials != nullptr) return;
   for (int64_t q = 0; q < queries; ++q) {
-    WriteRow(tile, q, state.total + q * stride);
+    FinishRow(state.total + q * stride, tile.head_dim,
+              result + q * tile.head_dim);
   }
 }
 
-void Attend(const AttentionTile& tile, float* scratch) {
+void Attend(const AttentionTile& tile, float* scratch, float* result) {
   switch (tile.dtype) {
     case DType::kF32:
-      return AttendTile<DType::kF32>(tile, scratch);
+      return AttendTile<DType::kF32>(tile, scratch, result);
     case DType::kF16:
-      return AttendTile<DType::kF16>(tile, scratch);
+      return AttendTile<DType::kF16>(tile, scratch, result);
     case DType::kBF16:
-      return AttendTile<DType::kBF16>(tile, scratch);
+      return AttendTile<DType::kBF16>(tile, scratch, result);
   }
 }
 
-void Merge(const AttentionTile& tile, int64_t num_partitions, float* partials) {
+void Merge(const AttentionTile& tile, const float* partials, float* scratch,
+           float* result) {
   const int64_t queries = tile.num_queries();
   const int64_t stride = StateFloats(tile.head_dim);
   for (int64_t q = 0; q < queries; ++q) {
-    float* total = partials + q * stride;
+    for (int64_t i = 0; i < stride; ++i) scratch[i] = partials[q * stride + i];
+    // Partitions that the row sees.
     const int64_t position = tile.position + q / tile.num_heads;
-    for (int64_t i = 1; i < num_partitions; ++i) {
-      if (position < i * kPartitionTokens) break;
-      MergeState(partials + (i * queries + q) * stride, total, stride);
+    const int64_t count = position / kPartitionTokens + 1;
+    for (int64_t i = 1; i < count; ++i) {
+      MergeState(partials + (i * queries + q) * stride, scratch, stride);
     }
-    WriteRow(tile, q, total);
+    FinishRow(scratch, tile.head_dim, result + q * tile.head_dim);
   }
 }
 

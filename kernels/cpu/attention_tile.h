@@ -28,15 +28,12 @@ inline constexpr int64_t kPartitionTokens = 1024;
 // "Query" below means one row of one head: query i is row i / num_heads, head
 // i % num_heads of the tile.
 struct AttentionTile {
-  const float* q = nullptr;  // row r, head h at q + r * q_stride + h * D
-  int64_t q_stride = 0;
-  float* out = nullptr;  // row r, head h at out + r * out_stride + h * D
-  int64_t out_stride = 0;
+  const float* q = nullptr;  // [queries, D], times scale and log2(e): scores
+                             // are powers of two
   int64_t num_rows = 0;
   int64_t num_heads = 0;  // query heads of the KV head, H / G
   int64_t position = 0;   // of the first row
   int64_t head_dim = 0;   // D, a multiple of 8
-  float scale = 0;
 
   // Page i of the sequence has this head's K ([D][16 tokens]) and then V
   // ([16 tokens][D]) at kv + pages[i] * page_bytes.
@@ -45,13 +42,15 @@ struct AttentionTile {
   const int32_t* pages = nullptr;
   DType dtype = DType::kF16;
 
-  // Partitions to do. When `partials` is null they are all, and the finished
-  // rows go to `out`; otherwise it receives one state per query.
-  int64_t first_partition = 0;
-  int64_t num_partitions = 0;
-  float* partials = nullptr;  // [num_rows * num_heads, state_floats(D)]
+  // A whole tile gives finished rows. A part of one is a single partition and
+  // gives the state of each query.
+  bool is_part = false;
+  int64_t partition = 0;  // of a part
 
   int64_t num_queries() const { return num_rows * num_heads; }
+  int64_t num_partitions() const {
+    return (position + num_rows + kPartitionTokens - 1) / kPartitionTokens;
+  }
 };
 
 // Running softmax of one query: output sums [D, padded to 16], maximum, sum,
@@ -60,15 +59,17 @@ inline constexpr int64_t StateFloats(int64_t head_dim) {
   return (head_dim + 15) / 16 * 16 + 16;
 }
 
-// What a level provides. Scratch is aligned to 64 bytes.
+// What a level provides. Scratch and results are aligned to 64 bytes. Results
+// are [queries, D] finished rows, or [queries, state] for a part.
 struct AttentionKernels {
   // Floats of scratch for a tile of that many queries.
-  int64_t (*scratch_floats)(int64_t num_queries, int64_t head_dim);
-  void (*attend)(const AttentionTile& tile, float* scratch);
-  // Merges the states of partitions 0..n-1 of a tile, [n][queries][state], into
-  // its out. The first states are used as scratch.
-  void (*merge)(const AttentionTile& tile, int64_t num_partitions,
-                float* partials);
+  int64_t (*scratch_floats)(int64_t num_queries, int64_t head_dim) = nullptr;
+  void (*attend)(const AttentionTile& tile, float* scratch,
+                 float* result) = nullptr;
+  // Merges the states of all parts of a tile, [partitions, queries, state],
+  // into finished rows. Scratch: one state.
+  void (*merge)(const AttentionTile& tile, const float* partials,
+                float* scratch, float* result) = nullptr;
 };
 
 }  // namespace sentencekv

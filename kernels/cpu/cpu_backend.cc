@@ -10,6 +10,7 @@
 #include "fmt/format.h"
 #include "kernels/check.h"
 #include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/weight_layout.h"
@@ -41,7 +42,8 @@ class CpuBackend final : public Backend {
       : level_(level),
         kernels_(KernelsOf(level)),
         pool_(num_threads),
-        matmul_(kernels_, pool_) {}
+        matmul_(kernels_, pool_),
+        attention_(kernels_.attention, pool_) {}
 
   std::string description() const override {
     return fmt::format("cpu {} {} thread{}", Name(level_), pool_.num_threads(),
@@ -51,6 +53,7 @@ class CpuBackend final : public Backend {
   absl::StatusOr<Buffer> Allocate(size_t size_bytes) override;
   absl::Status CopyToDevice(void* destination, const void* source,
                             size_t size_bytes) override {
+    pool_.Quiesce();  // a worker left behind may still read the destination
     return Copy("CopyToDevice", destination, source, size_bytes);
   }
   absl::Status CopyToHost(void* destination, const void* source,
@@ -92,12 +95,14 @@ class CpuBackend final : public Backend {
     return Call(kernels_.rope_table, params);
   }
   absl::Status DoRopeStoreKv(const RopeStoreKvParams& params) override {
+    attention_.WaitForReaders(params.kv.base);
     return Call(kernels_.rope_store_kv, params);
   }
   absl::Status DoAttention(const AttentionParams& params) override {
-    return Call(kernels_.attention, params);
+    return attention_.Run(params);
   }
   absl::Status DoCopyPages(const CopyPagesParams& params) override {
+    pool_.Quiesce();
     return Call(kernels_.copy_pages, params);
   }
 
@@ -113,6 +118,7 @@ class CpuBackend final : public Backend {
   HugePageArena arena_;
   WorkerPool pool_;
   MatMulRunner matmul_;
+  AttentionRunner attention_;
 };
 
 absl::StatusOr<Buffer> CpuBackend::Allocate(size_t size_bytes) {

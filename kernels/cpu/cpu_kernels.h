@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/cpu_level.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/op_params.h"
@@ -58,7 +59,7 @@ struct CpuKernels {
                         const RopeStoreKvParams& params) = nullptr;
 
   // attention_LEVEL.cc.
-  void (*attention)(WorkerPool& pool, const AttentionParams& params) = nullptr;
+  AttentionKernels attention;
 };
 
 // The table of a level, which this machine must have.

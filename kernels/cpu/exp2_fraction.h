@@ -1,8 +1,10 @@
-// The polynomial behind Simd::Exp2 of every level. See simd.h.
+// Powers of two as every level computes them. See Simd::Exp2 in simd.h.
 #pragma once
 
 namespace sentencekv {
 namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;  // e^x is 2^(x log2(e))
 
 // 2^f on [-1/2, 1/2] is 1 + f (c1 + f (c2 + ...)): the fit of least relative
 // error through 1 at 0; 9.1e-8, and 1.6e-7 when evaluated in f32.

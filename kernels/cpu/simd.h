@@ -47,8 +47,6 @@
 namespace sentencekv {
 namespace {
 
-constexpr float kLog2E = 1.4426950408889634f;
-
 // Loads kLanes elements of a type.
 template <DType kType>
 [[gnu::always_inline]] inline Simd::Vec LoadAs(const std::byte* from) {

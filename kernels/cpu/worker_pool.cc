@@ -230,6 +230,10 @@ bool WorkerPool::MayRead(uint32_t job_number) const {
   return false;
 }
 
+void WorkerPool::WaitForReaders(uint32_t job_number) const {
+  while (MayRead(job_number)) std::this_thread::yield();
+}
+
 void WorkerPool::Quiesce() const {
   for (const Impl::ActiveJob& job : impl_->active) {
     while (job.number.load() != 0) std::this_thread::yield();

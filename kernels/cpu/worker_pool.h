@@ -71,6 +71,8 @@ class WorkerPool {
   // Once false, it computes no more (though a late worker that looks in and
   // finds nothing to do can make this true again for a moment).
   bool MayRead(uint32_t job_number) const;
+  // Waits until MayRead is false.
+  void WaitForReaders(uint32_t job_number) const;
   // Waits until no worker is inside any job.
   void Quiesce() const;
 

@@ -98,6 +98,7 @@ Answer LoadRun::Send(ServerConnection& server, int slot,
 
 void LoadRun::RunClient(int client) {
   ServerConnection server(load_.connection);
+  server.AwaitConnected();
   bool had_first_token = false;
   while (const std::optional<int> index = TakeRequest()) {
     const v1::GenerateRequest request = load_.make_request(*index);
@@ -127,6 +128,7 @@ void LoadRun::RunIntruder(BenchResult* result) {
     if (stopped_) return;
   }
   ServerConnection server(load_.connection);
+  server.AwaitConnected();
   result->intruder = Send(server, load_.concurrency, *load_.intruder, nullptr);
   Stop();
 }

@@ -47,6 +47,11 @@ ServerConnection::ServerConnection(const ConnectionFlags& flags)
   health_ = grpc::health::v1::Health::NewStub(channel_);
 }
 
+void ServerConnection::AwaitConnected() {
+  channel_->WaitForConnected(std::chrono::system_clock::now() +
+                             std::chrono::seconds(10));
+}
+
 std::unique_ptr<grpc::ClientContext> ServerConnection::NewContext() const {
   auto context = std::make_unique<grpc::ClientContext>();
   if (flags_.timeout_seconds > 0) {

@@ -31,6 +31,10 @@ class ServerConnection {
 
   v1::SentenceKv::StubInterface& stub() { return *stub_; }
   grpc::health::v1::Health::StubInterface& health() { return *health_; }
+  // Waits, and tries again, until the connection stands; the next call reports
+  // what is wrong when it does not within 10 seconds. For a measurement whose
+  // streams must all begin.
+  void AwaitConnected();
   // With the deadline that --timeout asks for, counted from now.
   std::unique_ptr<grpc::ClientContext> NewContext() const;
 

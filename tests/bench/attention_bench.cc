@@ -113,14 +113,22 @@ struct Shape {
   int64_t position;
   int64_t num_rows;
   int64_t num_layers;  // distinct memory for each
+  // Sequences beside it, each with one row at that position.
+  int64_t decode_rows = 0;
+  int64_t decode_position = 0;
 };
 
 // Buffers of one shape, and the operation on them.
 class Bench {
  public:
   Bench(Backend& backend, const Shape& shape) : backend_(backend) {
-    const int64_t kv_len = shape.position + shape.num_rows;
-    const int64_t num_pages = (kv_len + kPageTokens - 1) / kPageTokens;
+    const auto pages_of = [](int64_t tokens) {
+      return (tokens + kPageTokens - 1) / kPageTokens;
+    };
+    const int64_t chunk_pages = pages_of(shape.position + shape.num_rows);
+    const int64_t decode_pages = pages_of(shape.decode_position + 1);
+    const int64_t num_pages = chunk_pages + shape.decode_rows * decode_pages;
+    const int64_t num_rows = shape.num_rows + shape.decode_rows;
     layout_ = {.num_layers = shape.num_layers,
                .num_pages = num_pages,
                .num_kv_heads = shape.num_kv_heads,
@@ -133,26 +141,35 @@ class Bench {
     }
     const int64_t width =
         (shape.num_heads + 2 * shape.num_kv_heads) * shape.head_dim;
-    qkv_.assign(shape.num_rows * width, 0.01f);
+    qkv_.assign(num_rows * width, 0.01f);
     for (size_t i = 0; i < qkv_.size(); ++i) {
       qkv_[i] *= static_cast<float>(i * 7919 % 200) - 100.0f;
     }
-    out_.resize(shape.num_rows * shape.num_heads * shape.head_dim);
+    out_.resize(num_rows * shape.num_heads * shape.head_dim);
     pages_.resize(num_pages);
     for (int64_t i = 0; i < num_pages; ++i) {
       pages_[i] = static_cast<int32_t>(i);
     }
-    sequence_ = {0, shape.num_rows, shape.position, pages_.data()};
+    for (int64_t i = 0; i < shape.decode_rows; ++i) {
+      sequences_.push_back({i, 1, shape.decode_position,
+                            pages_.data() + chunk_pages + i * decode_pages});
+    }
+    if (shape.num_rows > 0) {
+      sequences_.push_back(
+          {shape.decode_rows, shape.num_rows, shape.position, pages_.data()});
+    }
     params_.qkv = qkv_.data();
     params_.out = out_.data();
-    params_.sequences = &sequence_;
-    params_.num_sequences = 1;
+    params_.sequences = sequences_.data();
+    params_.num_sequences = static_cast<int64_t>(sequences_.size());
     params_.num_heads = shape.num_heads;
     params_.scale = 0.125f;
-    for (int64_t r = 0; r < shape.num_rows; ++r) {
-      operations_ +=
-          4.0 * static_cast<double>(shape.num_heads * shape.head_dim *
-                                    (shape.position + r + 1));
+    for (const KvSequence& sequence : sequences_) {
+      for (int64_t r = 0; r < sequence.num_rows; ++r) {
+        operations_ +=
+            4.0 * static_cast<double>(shape.num_heads * shape.head_dim *
+                                      (sequence.position + r + 1));
+      }
     }
   }
 
@@ -178,7 +195,7 @@ class Bench {
   std::vector<float> qkv_;
   std::vector<float> out_;
   std::vector<int32_t> pages_;
-  KvSequence sequence_;
+  std::vector<KvSequence> sequences_;
   AttentionParams params_;
   double operations_ = 0;  // of one layer
 };
@@ -222,6 +239,14 @@ constexpr Shape kPrefills[] = {
     {"prefill rows 3488..3999", 9, 3, 64, 3488, 512, 1},
     {"prefill rows 3488..3999, 32/8 x128", 32, 8, 128, 3488, 512, 1},
     {"prefill rows 1488..1999, no groups", 8, 8, 64, 1488, 512, 1},
+    {"chunk of 4 at 7,992, 30 layers", 9, 3, 64, 7992, 4, 30},
+    {"chunk of 6 at 7,992, 30 layers", 9, 3, 64, 7992, 6, 30},
+    {"chunk of 8 at 7,992, 30 layers", 9, 3, 64, 7992, 8, 30},
+    {"16 decode rows at 1,100", 9, 3, 64, 0, 0, 30, 16, 1100},
+    {"chunk of 4 at 7,992 beside 16 rows", 9, 3, 64, 7992, 4, 30, 16, 1100},
+    {"chunk of 8 at 7,992 beside 16 rows", 9, 3, 64, 7992, 8, 30, 16, 1100},
+    {"chunk of 16 at 7,984, 30 layers", 9, 3, 64, 7984, 16, 30},
+    {"chunk of 32 at 7,968, 30 layers", 9, 3, 64, 7968, 32, 30},
 };
 constexpr Shape kDecodes[] = {
     {"decode at 200, 30 layers", 9, 3, 64, 199, 1, 30},

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# 16 clients stream; a prompt of 8,000 tokens comes in beside them. While it is
-# prefilled, the longest gap between their tokens may be 4 times the median gap
-# before it came.
+# 16 clients stream, each in a conversation of PROMPT_TOKENS (512) tokens; a
+# prompt of 8,000 tokens comes in beside them. While it is prefilled, the longest
+# gap between their tokens may be 4 times the median gap before it came.
 #
 #   tests/bench/stream_gaps.sh [--json] [SERVER_FLAG...]
 #
@@ -36,7 +36,7 @@ done
 server=127.0.0.1:$(sed -n 's/^grpc_port=//p' "$work/ports")
 
 build/release/bin/sentencekv bench --server "$server" --json \
-  --concurrency 16 --prompt-tokens 64 --max-tokens 4000 \
+  --concurrency 16 --prompt-tokens "${PROMPT_TOKENS:-512}" --max-tokens 4000 \
   --intrude-prompt-tokens 8000 --intrude-after 5 |
   python3 -c '
 import json, sys

@@ -59,6 +59,26 @@ TEST_F(KvCacheTest, TakesNothingWhenTooFewAreFree) {
   EXPECT_TRUE(second->Reserve(kPageTokens).ok());
 }
 
+TEST_F(KvCacheTest, KeepsItsPromise) {
+  {
+    auto prompt = cache_->Open({});
+    ASSERT_TRUE(prompt->Promise(3 * kPageTokens).ok());
+    EXPECT_EQ(prompt->num_pages(), 3);
+    EXPECT_EQ(prompt->PagesMissing(3 * kPageTokens), 0);
+    EXPECT_EQ(prompt->PagesMissing(3 * kPageTokens + 1), 1);
+    auto other = cache_->Open({});
+    EXPECT_EQ(other->Reserve(2 * kPageTokens).code(),
+              absl::StatusCode::kResourceExhausted);
+    ASSERT_TRUE(prompt->Reserve(kPageTokens + 1).ok());
+    EXPECT_EQ(prompt->sequence().pages.size(), 2u);
+    EXPECT_EQ(prompt->num_pages(), 3);
+    EXPECT_EQ(cache_->stats().used, 3);
+    pool_->CheckInvariantsForTest();
+  }
+  EXPECT_EQ(cache_->stats().used, 0);
+  pool_->CheckInvariantsForTest();
+}
+
 TEST_F(KvCacheTest, ValidatesPolicyAndOptions) {
   struct Case {
     KvOptions options;

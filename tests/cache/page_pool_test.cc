@@ -44,40 +44,29 @@ TEST(PagePool, StartsWithAllPagesFreeAndItsMemoryAllocated) {
   EXPECT_EQ(backend.allocated_bytes(), 0u);
 }
 
-// 6 MiB and a bit in each layer: pieces come layer by layer, stay ahead of the
-// pages taken, and cover the pool once.
-TEST(PagePool, PreparesMemoryAheadOfItsUse) {
+// A long prompt is sure of its pages, and takes them one after the other.
+TEST(PagePool, PromisedPagesAreNotFree) {
   MemoryBackend backend;
-  KvLayout layout = SmallLayout(/*num_pages=*/8400);
-  auto pool = *PagePool::Create(backend, layout);
-  ASSERT_EQ(layout.page_bytes(), 768);
-  const auto prepared_of_first_layer = [&] {
-    int64_t bytes = 0;
-    for (const std::span<std::byte> range : backend.prepared()) {
-      if (range.data() < pool->layer(1).base) bytes += range.size();
-    }
-    return bytes;
-  };
-  EXPECT_EQ(prepared_of_first_layer(), 2 << 20);
-  for (int i = 0; i < 100; ++i) pool->PrepareAhead();
-  EXPECT_EQ(prepared_of_first_layer(), 4 << 20);
-
+  auto pool = MakePool(backend, 5);
+  ASSERT_TRUE(pool->Promise(3).ok());
+  EXPECT_EQ(pool->num_free(), 2);
+  EXPECT_EQ(pool->stats().used, 3);
+  pool->CheckInvariantsForTest();
+  std::vector<int32_t> others;
+  EXPECT_EQ(pool->Take(3, &others).code(),
+            absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(pool->Promise(3).code(), absl::StatusCode::kResourceExhausted);
+  ASSERT_TRUE(pool->Take(1, &others).ok());
   std::vector<int32_t> pages;
-  while (pool->num_free() > 0) {
-    ASSERT_TRUE(pool->Take(1, &pages).ok());
-    pool->PrepareAhead();
-    EXPECT_GE(prepared_of_first_layer(),
-              static_cast<int64_t>(pages.size()) * layout.page_bytes());
-  }
-  for (int i = 0; i < 100; ++i) pool->PrepareAhead();
-  int64_t total_bytes = 0;
-  for (const std::span<std::byte> range : backend.prepared()) {
-    total_bytes += range.size();
-    EXPECT_GE(range.data(), pool->layer(0).base);
-    EXPECT_LE(range.data() + range.size(),
-              pool->layer(0).base + layout.total_bytes());
-  }
-  EXPECT_EQ(total_bytes, layout.total_bytes());
+  pool->TakePromised(2, &pages);
+  // In the order of use, not of the promise.
+  EXPECT_EQ(others, std::vector<int32_t>({0}));
+  EXPECT_EQ(pages, std::vector<int32_t>({1, 2}));
+  EXPECT_EQ(pool->num_free(), 1);
+  pool->CheckInvariantsForTest();
+  pool->ReleasePromised(1);
+  EXPECT_EQ(pool->num_free(), 2);
+  pool->CheckInvariantsForTest();
 }
 
 TEST(PagePool, TakesAllOrNothing) {

@@ -56,7 +56,7 @@ TEST(CpuKernels, AreCompleteAtEveryLevel) {
     EXPECT_NE(kernels.copy_pages, nullptr);
     EXPECT_NE(kernels.rope_table, nullptr);
     EXPECT_NE(kernels.rope_store_kv, nullptr);
-    EXPECT_NE(kernels.attention, nullptr);
+    EXPECT_NE(kernels.attention.attend, nullptr);
   }
 }
 

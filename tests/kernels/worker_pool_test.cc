@@ -194,9 +194,10 @@ TEST(WorkerPool, CallerTakesBackTilesOfStuckWorkers) {
     pool.ParallelFor(8, [&](int64_t) { tiles.fetch_add(1); });
     EXPECT_EQ(tiles.load(), 8);
     release.store(true);
-    pool.Quiesce();
     // A worker that comes late may look into the job for a moment, and leaves.
-    while (pool.MayRead(number)) sched_yield();
+    pool.WaitForReaders(number);
+    EXPECT_EQ(stuck.load(), 0);
+    pool.Quiesce();
     EXPECT_EQ(commits.load(), 32);  // no late commit
   }
   EXPECT_GT(rounds_with_stuck_workers, 0);

@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
 #include "fmt/format.h"
 #include "kernels/backend.h"
 
@@ -46,10 +48,12 @@ class MemoryBackend final : public Backend {
   }
   absl::Status Synchronize() override { return absl::OkStatus(); }
   void Prepare(void* data, size_t size_bytes) override {
+    absl::MutexLock lock(&mutex_);
     prepared_.emplace_back(static_cast<std::byte*>(data), size_bytes);
   }
   // Every range given to Prepare, in order.
-  const std::vector<std::span<std::byte>>& prepared() const {
+  std::vector<std::span<std::byte>> prepared() const {
+    absl::MutexLock lock(&mutex_);
     return prepared_;
   }
 
@@ -90,7 +94,8 @@ class MemoryBackend final : public Backend {
 
   const size_t limit_bytes_;
   size_t allocated_bytes_ = 0;
-  std::vector<std::span<std::byte>> prepared_;
+  mutable absl::Mutex mutex_;
+  std::vector<std::span<std::byte>> prepared_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace sentencekv

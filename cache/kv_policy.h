@@ -2,6 +2,7 @@
 //
 // A policy is one file. It sees a step in this order, from the engine thread:
 //
+//   OnReuse    the sequence begins with tokens whose K and V are in the pool
 //   OnAppend   tokens are about to be computed (segmentation looks at them)
 //   Attend     once per layer: K and V of the step's tokens are written, q is
 //              turned; the policy selects and runs attention
@@ -46,6 +47,8 @@ struct CachedSequence {
   std::vector<int32_t> pages;
   // Positions whose K and V are written, after the last step.
   int64_t num_tokens = 0;
+  // Tokens of the prompt; those at later positions are generated.
+  int64_t num_prompt = 0;
   // Null when the policy keeps none.
   std::unique_ptr<PolicyState> policy_state;
 };
@@ -79,6 +82,18 @@ class KvPolicy {
   virtual absl::Status Validate(const KvOptions& options) const = 0;
   virtual std::unique_ptr<PolicyState> NewState(
       const KvOptions& options) const = 0;
+  // Last tokens of a prompt that must be computed although their K and V are in
+  // the pool: the logits of the last one are wanted, and a policy may want
+  // queries. At least 1.
+  virtual int64_t num_replayed() const { return 1; }
+  // The K and V of `tokens`, at positions 0.., are in the sequence's pages and
+  // will not be computed: the policy makes its state from them. Before the
+  // first step of a sequence, sequence.num_tokens = tokens.size().
+  virtual absl::Status OnReuse(Backend& /*backend*/, const PagePool& /*pool*/,
+                               CachedSequence& /*sequence*/,
+                               std::span<const int32_t> /*tokens*/) {
+    return absl::OkStatus();
+  }
   virtual void OnAppend(std::span<const StepSequence> sequences) = 0;
   virtual absl::Status Attend(Backend& backend, const PagePool& pool,
                               const AttendInput& input) = 0;

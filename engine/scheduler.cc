@@ -230,6 +230,7 @@ void Scheduler::Commit(const StepPlan& plan) {
   for (ActiveRequest* request : plan.admitted) {
     std::unique_ptr<ActiveRequest> taken = TakeOut(waiting_, request);
     taken->lease = cache_.Open(taken->request.kv);
+    taken->lease->sequence().num_prompt = taken->num_prompt();
     SKV_CHECK(taken->lease->Promise(taken->num_tokens()).ok());
     InsertByArrival(running_, std::move(taken));
   }

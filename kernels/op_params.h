@@ -121,6 +121,45 @@ struct AttentionParams {
   float scale = 0;                        // 1 / sqrt(D)
 };
 
+// The tokens that one row attends to in one KV head.
+struct SelectedTokens {
+  int64_t row = 0;                  // in the step's tensors
+  int64_t kv_head = 0;              // 0..G-1
+  const int32_t* pages = nullptr;   // [num_pages], host memory
+  const uint16_t* masks = nullptr;  // [num_pages]: bit t is token t of the
+                                    // page; no mask is 0
+  int64_t num_pages = 0;            // at least 1
+};
+
+// Exact attention of single rows over chosen tokens: for every query head of
+// selection.kv_head, out = softmax(q k^T * scale) v over the selected tokens,
+// softmax in f32. Tokens count in the order given. Rows and heads that no
+// selection names are not written. Each (row, KV head) at most once.
+struct SelectedAttentionParams {
+  const float* qkv = nullptr;  // [T, (H + 2 G) D], q turned
+  float* out = nullptr;        // [T, H D]
+  KvLayerView kv;
+  const SelectedTokens* selections = nullptr;  // host memory
+  int64_t num_selections = 0;
+  int64_t num_heads = 0;  // H
+  float scale = 0;
+};
+
+// How much attention the keys of a sequence get from some of its queries.
+struct AttentionMassParams {
+  // Query i is at position first_position + i and sees keys 0..that position.
+  const float* queries = nullptr;  // [num_queries, H, D], turned
+  int64_t num_queries = 0;         // at least 1
+  int64_t first_position = 0;
+  KvLayerView kv;
+  const int32_t* pages = nullptr;  // of the sequence, host memory
+  int64_t num_heads = 0;           // H
+  float scale = 0;
+  // Sum over the queries of softmax(q k^T * scale), for each query head and
+  // key 0..first_position + num_queries - 1.
+  float* out = nullptr;  // [H, first_position + num_queries], host memory
+};
+
 // Copies whole pages inside one layer-major pool, in every layer: copy on
 // write.
 struct CopyPagesParams {

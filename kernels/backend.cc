@@ -64,6 +64,8 @@ class ArgumentCheck {
   }
   ArgumentCheck& Sequences(const KvLayout& layout, const KvSequence* sequences,
                            int64_t count);
+  ArgumentCheck& Selection(const KvLayout& layout,
+                           const SelectedTokens& selection);
 
   bool ok() const { return status_.ok(); }
   const absl::Status& status() const { return status_; }
@@ -76,6 +78,21 @@ class ArgumentCheck {
   const char* operation_;
   absl::Status status_;
 };
+
+ArgumentCheck& ArgumentCheck::Selection(const KvLayout& layout,
+                                        const SelectedTokens& selection) {
+  Count("row of a selection", selection.row);
+  InRange("KV head of a selection", selection.kv_head, 0,
+          layout.num_kv_heads - 1);
+  Positive("num_pages of a selection", selection.num_pages);
+  NotNull("pages of a selection", selection.pages);
+  NotNull("masks of a selection", selection.masks);
+  for (int64_t i = 0; ok() && i < selection.num_pages; ++i) {
+    InRange("page of a selection", selection.pages[i], 0, layout.num_pages - 1);
+    That(selection.masks[i] != 0, "a mask of a selection is 0");
+  }
+  return *this;
+}
 
 ArgumentCheck& ArgumentCheck::Sequences(const KvLayout& layout,
                                         const KvSequence* sequences,
@@ -274,6 +291,29 @@ absl::Status Backend::Attention(const AttentionParams& params) {
             "num_heads must be a multiple of num_kv_heads")
       .Sequences(layout, params.sequences, params.num_sequences);
   return check.ok() ? DoAttention(params) : check.status();
+}
+
+absl::Status Backend::SelectedAttention(const SelectedAttentionParams& params) {
+  ArgumentCheck check("SelectedAttention");
+  if (!check.Count("num_selections", params.num_selections).ok()) {
+    return check.status();
+  }
+  if (params.num_selections == 0) return absl::OkStatus();
+  const KvLayout& layout = params.kv.layout;
+  check.NotNull("qkv", params.qkv)
+      .NotNull("out", params.out)
+      .NotNull("kv.base", params.kv.base)
+      .NotNull("selections", params.selections)
+      .Layout(layout)
+      .Head(layout.head_dim)
+      .Positive("num_heads", params.num_heads);
+  if (!check.ok()) return check.status();
+  check.That(params.num_heads % layout.num_kv_heads == 0,
+             "num_heads must be a multiple of num_kv_heads");
+  for (int64_t i = 0; check.ok() && i < params.num_selections; ++i) {
+    check.Selection(layout, params.selections[i]);
+  }
+  return check.ok() ? DoSelectedAttention(params) : check.status();
 }
 
 absl::Status Backend::CopyPages(const CopyPagesParams& params) {

@@ -62,6 +62,7 @@ class Backend {
   absl::Status RopeTable(const RopeTableParams& params);
   absl::Status RopeStoreKv(const RopeStoreKvParams& params);
   absl::Status Attention(const AttentionParams& params);
+  absl::Status SelectedAttention(const SelectedAttentionParams& params);
   absl::Status CopyPages(const CopyPagesParams& params);
 
  private:
@@ -76,6 +77,8 @@ class Backend {
   virtual absl::Status DoRopeTable(const RopeTableParams& params) = 0;
   virtual absl::Status DoRopeStoreKv(const RopeStoreKvParams& params) = 0;
   virtual absl::Status DoAttention(const AttentionParams& params) = 0;
+  virtual absl::Status DoSelectedAttention(
+      const SelectedAttentionParams& params) = 0;
   virtual absl::Status DoCopyPages(const CopyPagesParams& params) = 0;
 };
 

@@ -141,9 +141,21 @@ absl::Status AttentionRunner::Run(const AttentionParams& params) {
   Operation& operation = FreeOperation();
   SKV_RETURN_IF_ERROR(CopyInputs(params, operation));
   MakeTiles(params, operation);
+  return Execute(params.kv.base, operation);
+}
+
+absl::Status AttentionRunner::RunSelected(
+    const SelectedAttentionParams& params) {
+  Operation& operation = FreeOperation();
+  SKV_RETURN_IF_ERROR(CopyInputs(params, operation));
+  MakeTiles(params, operation);
+  return Execute(params.kv.base, operation);
+}
+
+absl::Status AttentionRunner::Execute(const void* layer, Operation& operation) {
   SKV_RETURN_IF_ERROR(CutLongTiles(operation));
   operation.attend_job = RunTiles(operation.tiles);
-  RememberReader(params.kv.base, operation.attend_job);
+  RememberReader(layer, operation.attend_job);
   operation.merge_job = RunTiles(operation.cut_tiles);
   return absl::OkStatus();
 }
@@ -195,6 +207,32 @@ absl::Status AttentionRunner::CopyInputs(const AttentionParams& params,
   return absl::OkStatus();
 }
 
+absl::Status AttentionRunner::CopyInputs(const SelectedAttentionParams& params,
+                                         Operation& operation) {
+  const KvLayout& layout = params.kv.layout;
+  const int64_t width =
+      params.num_heads / layout.num_kv_heads * layout.head_dim;
+  const int64_t stride =
+      (params.num_heads + 2 * layout.num_kv_heads) * layout.head_dim;
+  operation.pages.clear();
+  operation.masks.clear();
+  SKV_RETURN_IF_ERROR(
+      Reserve(operation.queries, params.num_selections * width, "queries"));
+  float* to = Floats(operation.queries);
+  const float scale = params.scale * kLog2E;
+  for (int64_t i = 0; i < params.num_selections; ++i) {
+    const SelectedTokens& selection = params.selections[i];
+    operation.pages.insert(operation.pages.end(), selection.pages,
+                           selection.pages + selection.num_pages);
+    operation.masks.insert(operation.masks.end(), selection.masks,
+                           selection.masks + selection.num_pages);
+    const float* from =
+        params.qkv + selection.row * stride + selection.kv_head * width;
+    for (int64_t d = 0; d < width; ++d) *to++ = from[d] * scale;
+  }
+  return absl::OkStatus();
+}
+
 void AttentionRunner::MakeTiles(const AttentionParams& params,
                                 Operation& operation) const {
   const KvLayout& layout = params.kv.layout;
@@ -232,6 +270,35 @@ void AttentionRunner::MakeTiles(const AttentionParams& params,
     }
     queries += sequence.num_rows * params.num_heads * layout.head_dim;
     pages += NumPages(sequence);
+  }
+}
+
+void AttentionRunner::MakeTiles(const SelectedAttentionParams& params,
+                                Operation& operation) const {
+  const KvLayout& layout = params.kv.layout;
+  PlannedTile planned;
+  AttentionTile& tile = planned.tile;
+  tile.q = Floats(operation.queries);
+  tile.num_rows = 1;
+  tile.num_heads = params.num_heads / layout.num_kv_heads;
+  tile.head_dim = layout.head_dim;
+  tile.page_bytes = layout.page_bytes();
+  tile.pages = operation.pages.data();
+  tile.masks = operation.masks.data();
+  tile.dtype = layout.dtype;
+  const int64_t width = tile.num_heads * tile.head_dim;
+  operation.tiles.clear();
+  for (int64_t i = 0; i < params.num_selections; ++i) {
+    const SelectedTokens& selection = params.selections[i];
+    tile.position = selection.num_pages * kPageTokens - 1;
+    tile.kv = params.kv.head(0, selection.kv_head);
+    planned.out = params.out +
+                  selection.row * params.num_heads * layout.head_dim +
+                  selection.kv_head * width;
+    operation.tiles.push_back(planned);
+    tile.q += width;
+    tile.pages += selection.num_pages;
+    tile.masks += selection.num_pages;
   }
 }
 

@@ -39,6 +39,7 @@ class AttentionRunner {
   // REQUIRES: checked arguments, at least one sequence. kResourceExhausted when
   // there is no memory for copies of the queries.
   absl::Status Run(const AttentionParams& params);
+  absl::Status RunSelected(const SelectedAttentionParams& params);
 
   // Returns when no thread left behind reads the K and V of the layer whose
   // pages begin at `layer`: at once, but for a thread that has been put aside
@@ -49,8 +50,10 @@ class AttentionRunner {
   // All that the threads of one operation read, but for K and V. Kept, so that
   // a step allocates nothing once it has seen its largest size.
   struct Operation {
-    GrowingMemory queries;       // [sequences][G][rows][H / G][D], scaled
-    std::vector<int32_t> pages;  // of all sequences
+    // Scaled: [sequences][G][rows][H / G][D], or [selections][H / G][D].
+    GrowingMemory queries;
+    std::vector<int32_t> pages;  // of all sequences or selections
+    std::vector<uint16_t> masks;
     std::vector<PlannedTile> tiles;
     std::vector<PlannedTile> cut_tiles;  // those cut into parts
     GrowingMemory partials;
@@ -66,7 +69,13 @@ class AttentionRunner {
 
   Operation& FreeOperation();
   absl::Status CopyInputs(const AttentionParams& params, Operation& operation);
+  absl::Status CopyInputs(const SelectedAttentionParams& params,
+                          Operation& operation);
   void MakeTiles(const AttentionParams& params, Operation& operation) const;
+  void MakeTiles(const SelectedAttentionParams& params,
+                 Operation& operation) const;
+  // Runs the tiles of an operation on a layer's pages.
+  absl::Status Execute(const void* layer, Operation& operation);
   absl::Status CutLongTiles(Operation& operation) const;
   uint32_t RunTiles(const std::vector<PlannedTile>& tiles);
   void RememberReader(const void* layer, uint32_t job_number);

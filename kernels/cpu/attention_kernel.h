@@ -8,6 +8,7 @@
 #pragma once
 
 #include "kernels/cpu/attention_product.h"
+#include "kernels/cpu/attention_state.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/simd.h"
 
@@ -18,95 +19,6 @@ namespace {
 // conversions are cheap, a fill of the panels pays from five passes on, else
 // from three.
 constexpr int64_t kDirectQueries = (Simd::kLanes == 16 ? 4 : 2) * kGroupQueries;
-
-constexpr float kMinusInfinity = -__builtin_inff();
-
-constexpr int64_t PaddedDim(int64_t head_dim) {
-  return (head_dim + Simd::kLanes - 1) / Simd::kLanes * Simd::kLanes;
-}
-
-// Working memory of one tile, cut out of its scratch.
-struct TileState {
-  float* partial;  // [queries, state] of the current partition
-  float* total;    // [queries, state] of the partitions before it
-  float* scores;   // [kGroupQueries, kBlockTokens]; then probabilities
-  float* k_panel;  // [D, kBlockTokens]
-  float* v_panel;  // [kBlockTokens, PaddedDim(D)]
-  int64_t state_floats;
-};
-
-inline float& MaximumOf(float* state, int64_t state_floats) {
-  return state[state_floats - 16];
-}
-inline float& SumOf(float* state, int64_t state_floats) {
-  return state[state_floats - 15];
-}
-
-int64_t ScratchFloats(int64_t num_queries, int64_t head_dim) {
-  return num_queries * 2 * StateFloats(head_dim) +
-         kGroupQueries * kBlockTokens +
-         kBlockTokens * (head_dim + PaddedDim(head_dim)) + 4 * 16;
-}
-
-TileState CutScratch(const AttentionTile& tile, float* scratch) {
-  const int64_t queries = tile.num_queries();
-  const int64_t dim = tile.head_dim;
-  // Every part starts on a cache line.
-  const auto take = [&scratch](int64_t floats) {
-    float* part = scratch;
-    scratch += (floats + 15) / 16 * 16;
-    return part;
-  };
-  TileState state;
-  state.state_floats = StateFloats(dim);
-  state.scores = take(kGroupQueries * kBlockTokens);
-  state.k_panel = take(kBlockTokens * dim);
-  state.v_panel = take(kBlockTokens * PaddedDim(dim));
-  state.partial = take(queries * state.state_floats);
-  state.total = take(queries * state.state_floats);
-  return state;
-}
-
-void ResetStates(float* states, int64_t queries, int64_t state_floats) {
-  for (int64_t i = 0; i < queries; ++i, states += state_floats) {
-    for (int64_t j = 0; j < state_floats; ++j) states[j] = 0;
-    MaximumOf(states, state_floats) = kMinusInfinity;
-  }
-}
-
-inline float Exp2OfOne(float x) {
-  return Simd::First(Simd::Exp2NonPositive(Simd::Set(x)));
-}
-
-// One softmax step of a query over the first `visible` scores of a block, which
-// become probabilities. Returns the factor of the sums so far.
-inline float UpdateSoftmax(float* scores, int64_t visible, float& maximum,
-                           float& sum) {
-  constexpr int64_t kLanes = Simd::kLanes;
-  const int64_t tail = visible % kLanes;
-  if (tail != 0) {
-    float* last = scores + visible - tail;
-    Simd::Store(last, Simd::KeepFirst(Simd::Load(last), tail));
-  }
-  Simd::Vec highest = Simd::Load(scores);
-  for (int64_t i = kLanes; i < visible; i += kLanes) {
-    highest = Simd::Max(highest, Simd::Load(scores + i));
-  }
-  const float block_maximum = Simd::MaxLane(highest);
-  const float next = block_maximum > maximum ? block_maximum : maximum;
-  const float factor = Exp2OfOne(maximum - next);
-  const Simd::Vec subtrahend = Simd::Set(next);
-  Simd::Vec total = Simd::Zero();
-  for (int64_t i = 0; i < visible; i += kLanes) {
-    const Simd::Vec p =
-        Simd::Exp2NonPositive(Simd::Sub(Simd::Load(scores + i), subtrahend));
-    Simd::Store(scores + i, p);
-    total = Simd::Add(total, p);
-  }
-  maximum = next;
-  sum = sum * factor + Simd::Sum(total);
-  return factor;
-}
 
 // A run of up to kGroupQueries queries against one block.
 struct Group {
@@ -134,10 +46,51 @@ Group MakeGroup(const AttentionTile& tile, int64_t begin, int64_t block_begin) {
   return group;
 }
 
-// Scores, softmax and output sums of a group against a block.
+// Bit t: token t of the block at `begin` is chosen.
+inline uint64_t ChosenOf(const AttentionTile& tile, int64_t begin,
+                         int64_t end) {
+  uint64_t chosen = 0;
+  const int64_t first = begin / kPageTokens;
+  const int64_t last = (end - 1) / kPageTokens;
+  for (int64_t i = 0; i < kBlockPages && first + i <= last; ++i) {
+    chosen |= static_cast<uint64_t>(tile.masks[first + i]) << (i * kPageTokens);
+  }
+  return chosen;
+}
+
+// Scores of tokens that are not chosen become minus infinity.
+inline void HideScores(float* scores, int rows, int64_t visible,
+                       uint64_t chosen) {
+  for (int64_t t = 0; t < visible; ++t) {
+    if ((chosen >> t & 1) != 0) continue;
+    for (int i = 0; i < rows; ++i)
+      scores[i * kBlockTokens + t] = kMinusInfinity;
+  }
+}
+
+// Output sums of a group over the chosen tokens of a block, run by run: a token
+// that is not chosen is never touched.
+template <typename ValueSource>
+void AddChosenValues(int rows, Product product, int64_t vectors,
+                     uint64_t chosen, const ValueSource& values) {
+  float ones[kGroupQueries];
+  for (float& one : ones) one = 1.0f;
+  while (chosen != 0) {
+    product.begin = __builtin_ctzll(chosen);
+    const uint64_t from_begin = ~(chosen >> product.begin);
+    const int64_t length = from_begin == 0 ? 64 : __builtin_ctzll(from_begin);
+    product.end = product.begin + length;
+    MultiplyStrip(rows, product, vectors, values);
+    product.factors = ones;
+    chosen = product.end == 64 ? 0 : chosen >> product.end << product.end;
+  }
+}
+
+// Scores, softmax and output sums of a group against a block. `chosen` counts
+// only where the tile has masks.
 template <typename KeySource, typename ValueSource>
 void AttendGroup(const AttentionTile& tile, const TileState& state,
-                 const Group& group, const KeySource& keys,
+                 const Group& group, uint64_t chosen, const KeySource& keys,
                  const ValueSource& values) {
   const int64_t stride = state.state_floats;
   const int64_t vectors = (group.most + Simd::kLanes - 1) / Simd::kLanes;
@@ -149,6 +102,8 @@ void AttendGroup(const AttentionTile& tile, const TileState& state,
                  .c = state.scores,
                  .c_stride = kBlockTokens},
                 vectors, keys);
+  const bool has_masks = tile.masks != nullptr;
+  if (has_masks) HideScores(state.scores, group.rows, group.most, chosen);
   float factors[kGroupQueries];
   float* states = state.partial + group.begin * stride;
   for (int i = 0; i < group.rows; ++i) {
@@ -167,6 +122,10 @@ void AttendGroup(const AttentionTile& tile, const TileState& state,
                      .c_stride = stride,
                      .factors = factors};
   const int64_t dim_vectors = PaddedDim(tile.head_dim) / Simd::kLanes;
+  if (has_masks) {
+    AddChosenValues(group.rows, product, dim_vectors, chosen, values);
+    return;
+  }
   MultiplyStrip(group.rows, product, dim_vectors, values);
   // At the diagonal later rows of the group see a few tokens more.
   for (int i = 0; i < group.rows; ++i) {
@@ -179,27 +138,6 @@ void AttendGroup(const AttentionTile& tile, const TileState& state,
     product.factors = &one;
     MultiplyStrip(1, product, dim_vectors, values);
   }
-}
-
-// Adds one partition to `total`. Both are states; order matters for the bits.
-void MergeState(const float* partial, float* total, int64_t state_floats) {
-  const float left = total[state_floats - 16];
-  const float right = partial[state_floats - 16];
-  const float maximum = right > left ? right : left;
-  const float left_factor = Exp2OfOne(left - maximum);
-  const float right_factor = Exp2OfOne(right - maximum);
-  for (int64_t i = 0; i < state_floats - 16; ++i) {
-    total[i] = total[i] * left_factor + partial[i] * right_factor;
-  }
-  MaximumOf(total, state_floats) = maximum;
-  SumOf(total, state_floats) = total[state_floats - 15] * left_factor +
-                               partial[state_floats - 15] * right_factor;
-}
-
-// The finished row of a query.
-void FinishRow(const float* state, int64_t head_dim, float* row) {
-  const float inverse = 1.0f / state[StateFloats(head_dim) - 15];
-  for (int64_t i = 0; i < head_dim; ++i) row[i] = state[i] * inverse;
 }
 
 // Runs the blocks of one partition over all queries of the tile.
@@ -219,6 +157,8 @@ void AttendPartition(const AttentionTile& tile, const TileState& state,
     const ValuePages<kType> value_pages = {pages, tile.head_dim};
     const Panel key_panel = {state.k_panel, kBlockTokens};
     const Panel value_panel = {state.v_panel, PaddedDim(tile.head_dim)};
+    const uint64_t chosen =
+        tile.masks == nullptr ? 0 : ChosenOf(tile, block, end);
     if (!direct) {
       FillKeyPanel<kType>(pages, tile.head_dim, state.k_panel);
       FillValuePanel<kType>(pages, tile.head_dim, PaddedDim(tile.head_dim),
@@ -229,9 +169,9 @@ void AttendPartition(const AttentionTile& tile, const TileState& state,
       const Group group = MakeGroup(tile, q, block);
       if (group.most == 0) continue;
       if (direct) {
-        AttendGroup(tile, state, group, key_pages, value_pages);
+        AttendGroup(tile, state, group, chosen, key_pages, value_pages);
       } else {
-        AttendGroup(tile, state, group, key_panel, value_panel);
+        AttendGroup(tile, state, group, chosen, key_panel, value_panel);
       }
     }
   }

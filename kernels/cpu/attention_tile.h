@@ -24,7 +24,9 @@ namespace sentencekv {
 inline constexpr int64_t kBlockTokens = 64;
 inline constexpr int64_t kPartitionTokens = 1024;
 
-// Consecutive rows of one sequence, for the query heads of one KV head.
+// Consecutive rows of one sequence, for the query heads of one KV head; or one
+// row and the pages chosen for it, which then count as positions 0.. and the
+// row as the last of them.
 // "Query" below means one row of one head: query i is row i / num_heads, head
 // i % num_heads of the tile.
 struct AttentionTile {
@@ -40,6 +42,8 @@ struct AttentionTile {
   const std::byte* kv = nullptr;
   int64_t page_bytes = 0;
   const int32_t* pages = nullptr;
+  // Of a row with chosen pages: bit t of masks[i] is token t of page i.
+  const uint16_t* masks = nullptr;
   DType dtype = DType::kF16;
 
   // A whole tile gives finished rows. A part of one is a single partition and

@@ -101,6 +101,10 @@ class CpuBackend final : public Backend {
   absl::Status DoAttention(const AttentionParams& params) override {
     return attention_.Run(params);
   }
+  absl::Status DoSelectedAttention(
+      const SelectedAttentionParams& params) override {
+    return attention_.RunSelected(params);
+  }
   absl::Status DoCopyPages(const CopyPagesParams& params) override {
     pool_.Quiesce();
     return Call(kernels_.copy_pages, params);

@@ -105,6 +105,12 @@ absl::Status FaultBackend::DoAttention(const AttentionParams& params) {
   return inner_->Attention(params);
 }
 
+absl::Status FaultBackend::DoSelectedAttention(
+    const SelectedAttentionParams& params) {
+  SKV_RETURN_IF_ERROR(Count("SelectedAttention"));
+  return inner_->SelectedAttention(params);
+}
+
 absl::Status FaultBackend::DoCopyPages(const CopyPagesParams& params) {
   SKV_RETURN_IF_ERROR(Count("CopyPages"));
   return inner_->CopyPages(params);

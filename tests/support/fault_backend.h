@@ -55,6 +55,8 @@ class FaultBackend final : public Backend {
   absl::Status DoRopeTable(const RopeTableParams& params) override;
   absl::Status DoRopeStoreKv(const RopeStoreKvParams& params) override;
   absl::Status DoAttention(const AttentionParams& params) override;
+  absl::Status DoSelectedAttention(
+      const SelectedAttentionParams& params) override;
   absl::Status DoCopyPages(const CopyPagesParams& params) override;
 
   const std::unique_ptr<Backend> inner_;

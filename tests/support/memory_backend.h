@@ -88,6 +88,9 @@ class MemoryBackend final : public Backend {
   absl::Status DoAttention(const AttentionParams&) override {
     return NoArithmetic();
   }
+  absl::Status DoSelectedAttention(const SelectedAttentionParams&) override {
+    return NoArithmetic();
+  }
   absl::Status DoCopyPages(const CopyPagesParams&) override {
     return NoArithmetic();
   }

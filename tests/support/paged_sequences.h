@@ -49,6 +49,14 @@ class PagedStep {
   const std::vector<KvSequence>& sequences() const { return sequences_; }
   KvLayerView view() const;
 
+  // Element d of a query head of a row.
+  float Query(int64_t row, int64_t head, int64_t d) const {
+    return qkv_[row * row_width() + head * shape_.head_dim + d];
+  }
+  // Element d of K at a position of a sequence, as the pool rounds it.
+  float Key(size_t sequence, int64_t position, int64_t head, int64_t d) const {
+    return keys_[sequence][Index(position, head, d)];
+  }
   // Element d of V at a position of a sequence, as the pool rounds it.
   float Value(size_t sequence, int64_t position, int64_t head,
               int64_t d) const {

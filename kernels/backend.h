@@ -3,7 +3,8 @@
 // Contract, which is also the written specification for a new backend:
 //  1. Operations take effect in issue order. The host may read a result only
 //     after CopyToHost or Synchronize; a backend may run at once (the CPU
-//     does).
+//     does). Memory that an operation reads must stay until Synchronize;
+//     Buffers see to that themselves.
 //  2. Device errors surface at CopyToHost or Synchronize, as absl::Status.
 //  3. Arguments are checked once, in the public method: a bad size or a null
 //     pointer is kInvalidArgument and nothing is done. An empty step (zero

@@ -60,8 +60,12 @@ class CpuBackend final : public Backend {
                           size_t size_bytes) override {
     return Copy("CopyToHost", destination, source, size_bytes);
   }
-  // Everything has run when its method returns.
-  absl::Status Synchronize() override { return absl::OkStatus(); }
+  // Everything has run when its method returns, but a worker left behind may
+  // still read.
+  absl::Status Synchronize() override {
+    pool_.Quiesce();
+    return absl::OkStatus();
+  }
   void Prepare(void* data, size_t size_bytes) override {
     PopulateMemory(static_cast<std::byte*>(data), size_bytes);
   }

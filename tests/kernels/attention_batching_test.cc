@@ -35,6 +35,7 @@ class AttentionBatchingTest : public testing::TestWithParam<CpuLevel> {
     params.num_sequences = static_cast<int64_t>(sequences.size());
     const absl::Status status = backend(num_threads).Attention(params);
     EXPECT_TRUE(status.ok()) << status.ToString();
+    EXPECT_TRUE(backend(num_threads).Synchronize().ok());
     return out;
   }
 

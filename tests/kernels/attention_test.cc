@@ -22,6 +22,7 @@ class AttentionTest : public testing::TestWithParam<CpuVariant> {
     std::vector<float> out;
     const absl::Status status = backend_->Attention(step.Params(out));
     EXPECT_TRUE(status.ok()) << status.ToString();
+    EXPECT_TRUE(backend_->Synchronize().ok());
     return out;
   }
 
@@ -142,6 +143,7 @@ TEST_P(AttentionTest, UniformScoresGiveTheMean) {
   AttentionParams params = step.Params(out);
   params.scale = 0;
   ASSERT_TRUE(backend_->Attention(params).ok());
+  ASSERT_TRUE(backend_->Synchronize().ok());
   for (int64_t d = 0; d < 64; ++d) {
     double mean = 0;
     for (int64_t p = 0; p < 3000; ++p) mean += step.Value(0, p, 0, d) / 3000.0;

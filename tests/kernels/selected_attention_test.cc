@@ -85,6 +85,7 @@ class SelectedAttentionTest : public testing::TestWithParam<CpuVariant> {
     params.scale = dense.scale;
     const absl::Status status = backend_->SelectedAttention(params);
     EXPECT_TRUE(status.ok()) << status.ToString();
+    EXPECT_TRUE(backend_->Synchronize().ok());
     return out;
   }
 
@@ -154,6 +155,7 @@ TEST_P(SelectedAttentionTest, AllTokensGiveTheBitsOfAttention) {
                          3);
     std::vector<float> dense;
     ASSERT_TRUE(backend_->Attention(step.Params(dense)).ok());
+    ASSERT_TRUE(backend_->Synchronize().ok());
     const std::vector<float> chosen =
         Run(step, {Choose(step, 0, 0, 0, Range(0, length)),
                    Choose(step, 0, 0, 1, Range(0, length))});

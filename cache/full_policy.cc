@@ -10,21 +10,6 @@ class FullPolicy final : public KvPolicy {
  public:
   std::string_view name() const override { return "full"; }
 
-  absl::Status Validate(const KvOptions& options) const override {
-    if (options.token_budget != 0) {
-      return absl::InvalidArgumentError(
-          fmt::format("kv.token_budget: policy full attends to every token and "
-                      "takes no budget, got {}",
-                      options.token_budget));
-    }
-    if (options.semantic_factor != 0) {
-      return absl::InvalidArgumentError(
-          fmt::format("kv.semantic_factor: policy full takes none, got {}",
-                      options.semantic_factor));
-    }
-    return absl::OkStatus();
-  }
-
   std::unique_ptr<PolicyState> NewState(const KvOptions&) const override {
     return nullptr;
   }
@@ -50,6 +35,21 @@ class FullPolicy final : public KvPolicy {
 
 std::unique_ptr<KvPolicy> MakeFullPolicy() {
   return std::make_unique<FullPolicy>();
+}
+
+absl::Status ValidateFullOptions(const KvOptions& options) {
+  if (options.token_budget != 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("kv.token_budget: policy full attends to every token and "
+                    "takes no budget, got {}",
+                    options.token_budget));
+  }
+  if (options.semantic_factor != 0) {
+    return absl::InvalidArgumentError(
+        fmt::format("kv.semantic_factor: policy full takes none, got {}",
+                    options.semantic_factor));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace sentencekv

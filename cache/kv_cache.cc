@@ -45,15 +45,14 @@ absl::Status SequenceLease::Reserve(int64_t num_tokens) {
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(
-    PagePool& pool, std::string_view default_policy) {
-  if (auto policy = MakeKvPolicy(default_policy); !policy.ok()) {
-    return policy.status();
-  }
+    PagePool& pool, std::string_view default_policy,
+    const KvPolicyContext& context) {
+  SKV_RETURN_IF_ERROR(
+      ValidateKvOptions({.policy = std::string(default_policy)}));
   PolicyMap policies;
   for (const std::string_view name : KvPolicyNames()) {
-    auto policy = MakeKvPolicy(name);
-    if (!policy.ok()) return policy.status();
-    policies.emplace(name, *std::move(policy));
+    SKV_ASSIGN_OR_RETURN(policies[std::string(name)],
+                         MakeKvPolicy(name, context));
   }
   return std::unique_ptr<KvCache>(
       new KvCache(pool, default_policy, std::move(policies)));
@@ -66,22 +65,19 @@ KvCache::KvCache(PagePool& pool, std::string_view default_policy,
       policies_(std::move(policies)) {}
 
 absl::Status KvCache::Validate(const KvOptions& options) const {
-  const KvPolicy* policy = Find(options);
-  // MakeKvPolicy's error lists the names there are.
-  if (policy == nullptr) return MakeKvPolicy(options.policy).status();
-  return policy->Validate(options);
+  return ValidateKvOptions(Named(options));
 }
 
 std::unique_ptr<SequenceLease> KvCache::Open(const KvOptions& options) {
-  KvPolicy* policy = Find(options);
-  SKV_CHECK(policy != nullptr);
-  return std::make_unique<SequenceLease>(pool_, *policy, options);
+  const auto policy = policies_.find(Named(options).policy);
+  SKV_CHECK(policy != policies_.end());
+  return std::make_unique<SequenceLease>(pool_, *policy->second, options);
 }
 
-KvPolicy* KvCache::Find(const KvOptions& options) const {
-  const auto entry =
-      policies_.find(options.policy.empty() ? default_policy_ : options.policy);
-  return entry == policies_.end() ? nullptr : entry->second.get();
+KvOptions KvCache::Named(const KvOptions& options) const {
+  KvOptions named = options;
+  if (named.policy.empty()) named.policy = default_policy_;
+  return named;
 }
 
 }  // namespace sentencekv

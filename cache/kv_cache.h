@@ -53,7 +53,8 @@ class KvCache {
   // `pool` must outlive the cache. kInvalidArgument when there is no policy
   // of the name `default_policy`.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(
-      PagePool& pool, std::string_view default_policy);
+      PagePool& pool, std::string_view default_policy,
+      const KvPolicyContext& context);
 
   // kInvalidArgument for a policy that does not exist, or options that it does
   // not take.
@@ -69,8 +70,8 @@ class KvCache {
       std::map<std::string, std::unique_ptr<KvPolicy>, std::less<>>;
 
   KvCache(PagePool& pool, std::string_view default_policy, PolicyMap policies);
-  // The policy that `options` name, null when there is none.
-  KvPolicy* Find(const KvOptions& options) const;
+  // The options with the default policy's name where they have none.
+  KvOptions Named(const KvOptions& options) const;
 
   PagePool& pool_;
   const std::string default_policy_;

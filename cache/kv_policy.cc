@@ -1,30 +1,57 @@
 #include "cache/kv_policy.h"
 
+#include <algorithm>
+#include <array>
+
 #include "fmt/format.h"
 #include "fmt/ranges.h"
+#include "kernels/check.h"
+#include "kernels/status_macros.h"
 
 namespace sentencekv {
 namespace {
 
 struct PolicyEntry {
   std::string_view name;
-  std::unique_ptr<KvPolicy> (*make)();
+  std::unique_ptr<KvPolicy> (*make)(const KvPolicyContext& context);
+  absl::Status (*validate)(const KvOptions& options);
 };
 
-constexpr PolicyEntry kPolicies[] = {{"full", &MakeFullPolicy}};
-constexpr std::string_view kPolicyNames[] = {"full"};
+constexpr PolicyEntry kPolicies[] = {
+    {"full", [](const KvPolicyContext&) { return MakeFullPolicy(); },
+     &ValidateFullOptions},
+};
+
+constexpr auto kPolicyNames = [] {
+  std::array<std::string_view, std::size(kPolicies)> names;
+  std::ranges::transform(kPolicies, names.begin(), &PolicyEntry::name);
+  return names;
+}();
+
+absl::StatusOr<const PolicyEntry*> FindPolicy(std::string_view name) {
+  for (const PolicyEntry& entry : kPolicies) {
+    if (entry.name == name) return &entry;
+  }
+  return absl::InvalidArgumentError(
+      fmt::format("kv policy: no policy of this name; there are {}; got '{}'",
+                  fmt::join(KvPolicyNames(), ", "), name));
+}
 
 }  // namespace
 
 std::span<const std::string_view> KvPolicyNames() { return kPolicyNames; }
 
-absl::StatusOr<std::unique_ptr<KvPolicy>> MakeKvPolicy(std::string_view name) {
-  for (const PolicyEntry& entry : kPolicies) {
-    if (entry.name == name) return entry.make();
-  }
-  return absl::InvalidArgumentError(
-      fmt::format("kv policy: no policy of this name; there are {}; got '{}'",
-                  fmt::join(KvPolicyNames(), ", "), name));
+absl::StatusOr<std::unique_ptr<KvPolicy>> MakeKvPolicy(
+    std::string_view name, const KvPolicyContext& context) {
+  SKV_CHECK(context.tokenizer != nullptr);
+  SKV_ASSIGN_OR_RETURN(const PolicyEntry* const entry, FindPolicy(name));
+  return entry->make(context);
+}
+
+absl::Status ValidateKvOptions(const KvOptions& options) {
+  SKV_ASSIGN_OR_RETURN(const PolicyEntry* const entry,
+                       FindPolicy(options.policy));
+  return entry->validate(options);
 }
 
 }  // namespace sentencekv

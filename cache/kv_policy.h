@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "cache/page_pool.h"
 #include "kernels/backend.h"
+#include "tokenizer/tokenizer.h"
 
 namespace sentencekv {
 
@@ -33,6 +34,20 @@ struct KvOptions {
   int64_t token_budget = 0;
   // r of sentence-paper; 0: the policy's default.
   double semantic_factor = 0;
+};
+
+// Sizes of the model whose K and V are cached.
+struct ModelShape {
+  int64_t num_layers = 0;    // L
+  int64_t num_heads = 0;     // H
+  int64_t num_kv_heads = 0;  // G
+  int64_t head_dim = 0;      // D
+};
+
+// What a policy may know of the model it works for.
+struct KvPolicyContext {
+  const Tokenizer* tokenizer = nullptr;  // outlives the policy; not null
+  ModelShape shape;
 };
 
 // What a policy keeps for one sequence.
@@ -72,14 +87,13 @@ struct AttendInput {
   std::span<const KvSequence> kv_sequences;
 };
 
-// Engine thread only, but for name and Validate.
+// Engine thread only, but for name.
 class KvPolicy {
  public:
   virtual ~KvPolicy() = default;
 
   virtual std::string_view name() const = 0;
-  // kInvalidArgument with field and value for options out of range.
-  virtual absl::Status Validate(const KvOptions& options) const = 0;
+  // REQUIRES: ValidateKvOptions(options).
   virtual std::unique_ptr<PolicyState> NewState(
       const KvOptions& options) const = 0;
   // Last tokens of a prompt that must be computed although their K and V are in
@@ -102,9 +116,14 @@ class KvPolicy {
 
 // Exact attention over every token.
 std::unique_ptr<KvPolicy> MakeFullPolicy();
+absl::Status ValidateFullOptions(const KvOptions& options);
 
 // The policy named `name`; kInvalidArgument lists the names there are.
-absl::StatusOr<std::unique_ptr<KvPolicy>> MakeKvPolicy(std::string_view name);
+absl::StatusOr<std::unique_ptr<KvPolicy>> MakeKvPolicy(
+    std::string_view name, const KvPolicyContext& context);
+// kInvalidArgument for a policy that does not exist, and with field and value
+// for options that the policy does not take. Any thread.
+absl::Status ValidateKvOptions(const KvOptions& options);
 // Names that MakeKvPolicy takes.
 std::span<const std::string_view> KvPolicyNames();
 

@@ -168,11 +168,18 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeLlmEngine(
     Backend& backend, PagePool& pool, const Clock& clock,
     EngineObserver* observer) {
   SKV_RETURN_IF_ERROR(ValidateOptions(options, model, pool));
-  SKV_ASSIGN_OR_RETURN(std::unique_ptr<KvCache> cache,
-                       KvCache::Create(pool, options.default_kv_policy));
+  const ModelInfo& info = model.info();
+  const KvPolicyContext context = {.tokenizer = &tokenizer,
+                                   .shape = {.num_layers = info.num_layers,
+                                             .num_heads = info.num_heads,
+                                             .num_kv_heads = info.num_kv_heads,
+                                             .head_dim = info.head_dim}};
+  SKV_ASSIGN_OR_RETURN(
+      std::unique_ptr<KvCache> cache,
+      KvCache::Create(pool, options.default_kv_policy, context));
   spdlog::info("engine: {} on {}, {} pages of {} tokens, kv policy {}",
-               model.info().name, backend.description(),
-               pool.layout().num_pages, kPageTokens, options.default_kv_policy);
+               info.name, backend.description(), pool.layout().num_pages,
+               kPageTokens, options.default_kv_policy);
   return std::make_unique<LlmEngine>(options, model, tokenizer,
                                      std::move(cache), clock, observer);
 }

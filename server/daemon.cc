@@ -52,7 +52,7 @@ std::function<void(double)> ProgressLogger() {
 
 // Settings that can be checked before minutes are spent on a model.
 absl::Status CheckNames(const ServerConfig& config) {
-  const absl::Status policy = MakeKvPolicy(config.kv_policy).status();
+  const absl::Status policy = ValidateKvOptions({.policy = config.kv_policy});
   if (!policy.ok()) return WithFlag("--kv_policy", policy);
   const absl::Status level = ParseCpuLevel(config.cpu_level).status();
   if (!level.ok()) return WithFlag("--cpu_level", level);

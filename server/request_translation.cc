@@ -115,18 +115,14 @@ OutputParams ToOutput(const v1::OutputParams& wire) {
   return params;
 }
 
-// Asks the policy itself what it thinks of its options.
+// The policy itself says what it thinks of its options.
 grpc::Status ToKv(const v1::KvParams& wire, const ServedModel& served,
                   KvOptions* options) {
   options->policy =
       wire.has_policy() ? wire.policy() : served.default_kv_policy;
   options->token_budget = wire.token_budget();
   options->semantic_factor = wire.semantic_factor();
-  const absl::StatusOr<std::unique_ptr<KvPolicy>> policy =
-      MakeKvPolicy(options->policy);
-  if (!policy.ok())
-    return Invalid("kv.policy", std::string(policy.status().message()));
-  const absl::Status status = (*policy)->Validate(*options);
+  const absl::Status status = ValidateKvOptions(*options);
   if (!status.ok()) return Invalid("kv", std::string(status.message()));
   return grpc::Status::OK;
 }

@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/byte_tokenizer.h"
 #include "tests/support/memory_backend.h"
 #include "tests/support/scripted_model.h"
 
@@ -16,8 +17,13 @@ class KvCacheTest : public ::testing::Test {
  protected:
   KvCacheTest()
       : pool_(*PagePool::Create(backend_, ScriptedModel::Layout(4))),
-        cache_(*KvCache::Create(*pool_, "full")) {}
+        cache_(*KvCache::Create(*pool_, "full", context_)) {}
 
+  ByteTokenizer tokenizer_;
+  const KvPolicyContext context_ = {
+      .tokenizer = &tokenizer_,
+      .shape = {
+          .num_layers = 1, .num_heads = 1, .num_kv_heads = 1, .head_dim = 8}};
   MemoryBackend backend_;
   std::unique_ptr<PagePool> pool_;
   std::unique_ptr<KvCache> cache_;
@@ -103,7 +109,7 @@ TEST_F(KvCacheTest, ValidatesPolicyAndOptions) {
 }
 
 TEST_F(KvCacheTest, RefusesAnUnknownDefaultPolicy) {
-  const auto cache = KvCache::Create(*pool_, "none");
+  const auto cache = KvCache::Create(*pool_, "none", context_);
   EXPECT_EQ(cache.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(cache.status().message()), HasSubstr("full"));
 }

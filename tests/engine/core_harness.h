@@ -65,7 +65,7 @@ class CoreHarness final : public EngineObserver {
       : model(options.model),
         pool(*PagePool::Create(backend,
                                ScriptedModel::Layout(options.num_pages))),
-        cache(*KvCache::Create(*pool, "full")),
+        cache(*KvCache::Create(*pool, "full", {.tokenizer = &tokenizer})),
         queue(std::make_shared<RequestQueue>(
             RequestQueueLimits{options.engine.max_waiting,
                                options.engine.max_waiting_tokens,

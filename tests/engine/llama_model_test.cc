@@ -315,9 +315,6 @@ class NotingPolicy final : public KvPolicy {
   explicit NotingPolicy(std::string* notes, bool fails = false)
       : notes_(notes), fails_(fails) {}
   std::string_view name() const override { return "noting"; }
-  absl::Status Validate(const KvOptions&) const override {
-    return absl::OkStatus();
-  }
   std::unique_ptr<PolicyState> NewState(const KvOptions&) const override {
     return nullptr;
   }

@@ -18,7 +18,7 @@ class SchedulerTest : public ::testing::Test {
     scheduler_.reset();
     cache_.reset();
     pool_ = *PagePool::Create(backend_, ScriptedModel::Layout(num_pages));
-    cache_ = *KvCache::Create(*pool_, "full");
+    cache_ = *KvCache::Create(*pool_, "full", {.tokenizer = &tokenizer_});
     scheduler_ = std::make_unique<Scheduler>(limits, *cache_);
   }
   ~SchedulerTest() override { scheduler_.reset(); }

@@ -316,6 +316,48 @@ absl::Status Backend::SelectedAttention(const SelectedAttentionParams& params) {
   return check.ok() ? DoSelectedAttention(params) : check.status();
 }
 
+absl::Status Backend::IndexSentences(const IndexSentencesParams& params) {
+  ArgumentCheck check("IndexSentences");
+  if (!check.Count("num_items", params.num_items).ok()) return check.status();
+  if (params.num_items == 0) return absl::OkStatus();
+  const KvLayout& layout = params.kv.layout;
+  check.NotNull("kv.base", params.kv.base)
+      .NotNull("items", params.items)
+      .Layout(layout);
+  for (int64_t i = 0; check.ok() && i < params.num_items; ++i) {
+    const SentenceIndexItem& item = params.items[i];
+    check.NotNull("pages of a sentence", item.pages)
+        .NotNull("blocks of a sentence", item.blocks)
+        .Count("begin of a sentence", item.begin)
+        .InRange("end of a sentence", item.end, item.begin + 1, kMaxDimension)
+        .Count("entry of a sentence", item.entry);
+    if (!check.ok()) break;
+    for (int64_t p = item.begin / kPageTokens; p * kPageTokens < item.end;
+         ++p) {
+      check.InRange("page of a sentence", item.pages[p], 0,
+                    layout.num_pages - 1);
+    }
+  }
+  return check.ok() ? DoIndexSentences(params) : check.status();
+}
+
+absl::Status Backend::ScoreSentences(const ScoreSentencesParams& params) {
+  ArgumentCheck check("ScoreSentences");
+  if (!check.Count("num_items", params.num_items).ok()) return check.status();
+  if (params.num_items == 0) return absl::OkStatus();
+  check.NotNull("items", params.items)
+      .Positive("num_heads", params.num_heads)
+      .Positive("head_dim", params.head_dim);
+  for (int64_t i = 0; check.ok() && i < params.num_items; ++i) {
+    const SentenceScoreItem& item = params.items[i];
+    check.NotNull("q of an item", item.q)
+        .NotNull("blocks of an item", item.blocks)
+        .NotNull("scores of an item", item.scores)
+        .Positive("num_entries of an item", item.num_entries);
+  }
+  return check.ok() ? DoScoreSentences(params) : check.status();
+}
+
 absl::Status Backend::CopyPages(const CopyPagesParams& params) {
   ArgumentCheck check("CopyPages");
   if (!check.Count("num_pages", params.num_pages).ok()) return check.status();

@@ -64,6 +64,8 @@ class Backend {
   absl::Status RopeStoreKv(const RopeStoreKvParams& params);
   absl::Status Attention(const AttentionParams& params);
   absl::Status SelectedAttention(const SelectedAttentionParams& params);
+  absl::Status IndexSentences(const IndexSentencesParams& params);
+  absl::Status ScoreSentences(const ScoreSentencesParams& params);
   absl::Status CopyPages(const CopyPagesParams& params);
 
  private:
@@ -80,6 +82,8 @@ class Backend {
   virtual absl::Status DoAttention(const AttentionParams& params) = 0;
   virtual absl::Status DoSelectedAttention(
       const SelectedAttentionParams& params) = 0;
+  virtual absl::Status DoIndexSentences(const IndexSentencesParams& params) = 0;
+  virtual absl::Status DoScoreSentences(const ScoreSentencesParams& params) = 0;
   virtual absl::Status DoCopyPages(const CopyPagesParams& params) = 0;
 };
 

@@ -145,6 +145,43 @@ struct SelectedAttentionParams {
   float scale = 0;
 };
 
+// A sentence of a sequence, and where its entry goes.
+struct SentenceIndexItem {
+  const int32_t* pages = nullptr;  // of the sequence, host memory
+  int64_t begin = 0;               // positions begin..end-1
+  int64_t end = 0;
+  int64_t entry = 0;            // number among the sequence's entries
+  std::byte* blocks = nullptr;  // of KV head 0 (kernels/sentence_block.h)
+  int64_t head_stride = 0;      // bytes from one KV head's blocks to the next's
+};
+
+// Writes the entries of sentences, for every KV head of one layer, from their
+// keys in the pool.
+struct IndexSentencesParams {
+  KvLayerView kv;
+  const SentenceIndexItem* items = nullptr;  // host memory
+  int64_t num_items = 0;
+};
+
+// One row's query heads of one KV head, and the sentences to be scored.
+struct SentenceScoreItem {
+  const float* q = nullptr;  // [num_heads, D], turned
+  const std::byte* blocks = nullptr;
+  int64_t num_entries = 0;       // at least 1
+  const float* prior = nullptr;  // [num_entries], host memory; may be null
+  float* scores = nullptr;       // [num_entries], host memory
+};
+
+// scores[e] = prior[e] + sum over the query heads of softmax over the entries
+// of (q . vector[e] * scale).
+struct ScoreSentencesParams {
+  const SentenceScoreItem* items = nullptr;  // host memory
+  int64_t num_items = 0;
+  int64_t num_heads = 0;  // query heads of a KV head, H / G
+  int64_t head_dim = 0;   // D
+  float scale = 0;
+};
+
 // How much attention the keys of a sequence get from some of its queries.
 struct AttentionMassParams {
   // Query i is at position first_position + i and sees keys 0..that position.

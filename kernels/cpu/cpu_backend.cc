@@ -109,6 +109,13 @@ class CpuBackend final : public Backend {
       const SelectedAttentionParams& params) override {
     return attention_.RunSelected(params);
   }
+  absl::Status DoIndexSentences(const IndexSentencesParams& params) override {
+    return Call(RunIndexSentences, params);
+  }
+  absl::Status DoScoreSentences(const ScoreSentencesParams& params) override {
+    RunScoreSentences(pool_, params, kernels_.score_sentences);
+    return absl::OkStatus();
+  }
   absl::Status DoCopyPages(const CopyPagesParams& params) override {
     pool_.Quiesce();
     return Call(kernels_.copy_pages, params);

@@ -18,6 +18,7 @@
 
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/cpu_level.h"
+#include "kernels/cpu/sentence_index.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/op_params.h"
 
@@ -52,6 +53,7 @@ struct CpuKernels {
   void (*gather_rows)(WorkerPool& pool,
                       const GatherRowsParams& params) = nullptr;
   void (*copy_pages)(WorkerPool& pool, const CopyPagesParams& params) = nullptr;
+  ScoreSentencesKernel score_sentences = nullptr;
 
   // rope_LEVEL.cc.
   void (*rope_table)(WorkerPool& pool, const RopeTableParams& params) = nullptr;

@@ -9,6 +9,7 @@
 // Members of each Simd:
 //   Vec, kLanes          the vector and its number of floats
 //   Zero, Set, Load, Store          Load and Store need no alignment
+//   LoadI8               kLanes bytes, each a float
 //   LoadF16, LoadBf16, StoreF16, StoreBf16   with conversion, as half.h does
 //   Add, Sub, Mul, Div
 //   Fma(a, b, c)         a * b + c: fused at the AVX levels, rounded twice in

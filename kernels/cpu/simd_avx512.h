@@ -20,6 +20,10 @@ struct Simd {
   static Vec Load(const float* from) { return _mm512_loadu_ps(from); }
   static void Store(float* to, Vec x) { _mm512_storeu_ps(to, x); }
 
+  static Vec LoadI8(const std::byte* from) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+  }
   static Vec LoadF16(const std::byte* from) {
     return _mm512_cvtph_ps(
         _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));

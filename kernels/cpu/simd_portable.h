@@ -28,6 +28,13 @@ struct Simd {
   static void Store(float* to, Vec x) { __builtin_memcpy(to, &x, sizeof(x)); }
 
   // F16ToF32 on four at once.
+  static Vec LoadI8(const std::byte* from) {
+    Vec x;
+    for (int i = 0; i < kLanes; ++i) {
+      x[i] = static_cast<float>(static_cast<int8_t>(from[i]));
+    }
+    return x;
+  }
   static Vec LoadF16(const std::byte* from) {
     Halves half;
     __builtin_memcpy(&half, from, sizeof(half));

@@ -1,4 +1,5 @@
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/sentence_score_kernel.h"
 #include "kernels/cpu/vector_ops.h"
 #include "kernels/cpu/vector_ops_kernel.h"
 
@@ -11,6 +12,7 @@ void FillVectorOpsAvx2(CpuKernels& kernels) {
   kernels.swiglu = [](WorkerPool& pool, const SwiGluParams& params) {
     RunSwiGlu(pool, params, kVectorOpsKernels);
   };
+  kernels.score_sentences = ScoreItem;
 }
 
 }  // namespace sentencekv

@@ -111,6 +111,18 @@ absl::Status FaultBackend::DoSelectedAttention(
   return inner_->SelectedAttention(params);
 }
 
+absl::Status FaultBackend::DoIndexSentences(
+    const IndexSentencesParams& params) {
+  SKV_RETURN_IF_ERROR(Count("IndexSentences"));
+  return inner_->IndexSentences(params);
+}
+
+absl::Status FaultBackend::DoScoreSentences(
+    const ScoreSentencesParams& params) {
+  SKV_RETURN_IF_ERROR(Count("ScoreSentences"));
+  return inner_->ScoreSentences(params);
+}
+
 absl::Status FaultBackend::DoCopyPages(const CopyPagesParams& params) {
   SKV_RETURN_IF_ERROR(Count("CopyPages"));
   return inner_->CopyPages(params);

@@ -57,6 +57,8 @@ class FaultBackend final : public Backend {
   absl::Status DoAttention(const AttentionParams& params) override;
   absl::Status DoSelectedAttention(
       const SelectedAttentionParams& params) override;
+  absl::Status DoIndexSentences(const IndexSentencesParams& params) override;
+  absl::Status DoScoreSentences(const ScoreSentencesParams& params) override;
   absl::Status DoCopyPages(const CopyPagesParams& params) override;
 
   const std::unique_ptr<Backend> inner_;

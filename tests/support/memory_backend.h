@@ -91,6 +91,12 @@ class MemoryBackend final : public Backend {
   absl::Status DoSelectedAttention(const SelectedAttentionParams&) override {
     return NoArithmetic();
   }
+  absl::Status DoIndexSentences(const IndexSentencesParams&) override {
+    return NoArithmetic();
+  }
+  absl::Status DoScoreSentences(const ScoreSentencesParams&) override {
+    return NoArithmetic();
+  }
   absl::Status DoCopyPages(const CopyPagesParams&) override {
     return NoArithmetic();
   }

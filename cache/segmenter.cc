@@ -36,13 +36,13 @@ void Segmenter::CloseIfLongEnough(int64_t end, bool is_paragraph) {
 }
 
 // Prefers the best place in the second half, the last of equals; where that is
-// the middle of a word, any better one before.
+// not between words, any better one before.
 void Segmenter::SplitIfTooLong() {
   if (num_tokens_ - open_begin() <= options_.max_tokens) return;
   int64_t best = options_.max_tokens;
   for (int64_t size = best - 1; size >= options_.min_tokens; --size) {
     const bool is_early = size <= options_.max_tokens / 2;
-    if (is_early && ranks_[best - 1] > SplitRank::kInWord) break;
+    if (is_early && ranks_[best - 1] >= SplitRank::kSpace) break;
     if (ranks_[size - 1] > ranks_[best - 1]) best = size;
   }
   Close(open_begin() + best);

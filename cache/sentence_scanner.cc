@@ -18,6 +18,11 @@ bool IsClauseMark(SymbolKind kind) {
          kind == SymbolKind::kWideClause;
 }
 
+bool IsWordPart(SymbolKind kind) {
+  return IsLetter(kind) || kind == SymbolKind::kDigit ||
+         kind == SymbolKind::kIdeograph;
+}
+
 }  // namespace
 
 TokenReading SentenceScanner::Read(const TokenMarks& token) {
@@ -75,7 +80,7 @@ SplitRank SentenceScanner::RankBefore(SymbolKind first) const {
     }
   }
   if (is_behind_space || IsWhiteSpace(first)) return SplitRank::kSpace;
-  return SplitRank::kInWord;
+  return IsWordPart(previous_) ? SplitRank::kInWord : SplitRank::kPunctuation;
 }
 
 // What begins a turn ends what came before; what ends a turn belongs to it.
@@ -149,9 +154,7 @@ bool SentenceScanner::StaysInHeader(SymbolKind kind) {
     header_ = Header::kNewline;
     return true;
   }
-  const bool is_in_word = IsLetter(kind) || kind == SymbolKind::kIdeograph ||
-                          kind == SymbolKind::kDigit ||
-                          kind == SymbolKind::kJoiner;
+  const bool is_in_word = IsWordPart(kind) || kind == SymbolKind::kJoiner;
   const bool stays =
       header_ == Header::kWord ? is_in_word : kind == SymbolKind::kSpace;
   if (!stays) header_ = Header::kNone;

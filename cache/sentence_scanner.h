@@ -20,7 +20,13 @@
 namespace sentencekv {
 
 // How well a text may be split between two tokens, where it must be.
-enum class SplitRank : uint8_t { kInCodePoint, kInWord, kSpace, kClause };
+enum class SplitRank : uint8_t {
+  kInCodePoint,
+  kInWord,       // or number
+  kPunctuation,  // behind a mark inside a word, number or address
+  kSpace,
+  kClause,
+};
 
 // What a token tells about the text before it.
 struct TokenReading {

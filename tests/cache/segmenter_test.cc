@@ -105,6 +105,16 @@ TEST(Segmenter, SplitsWordsOnlyWhereThereIsNothingElse) {
               ElementsAre("xxxxxxxxx ", Repeat("y", 30)));
 }
 
+TEST(Segmenter, SplitsNumbersAndAddressesBehindAMark) {
+  EXPECT_THAT(Split("[1,9690,198,2683,359,253,5356,5646,11173]", 8, 32),
+              ElementsAre("[1,9690,198,2683,359,253,5356,", "5646,11173]"));
+  EXPECT_THAT(Split("https://example.com/one/two/threefour", 8, 32),
+              ElementsAre("https://example.com/one/two/", "threefour"));
+  // Not behind the point of a number.
+  EXPECT_THAT(Split("1234567890123456789012345678.5678", 8, 32),
+              ElementsAre("1234567890123456789012345678.567", "8"));
+}
+
 TEST(Segmenter, SplitsNoCodePoint) {
   for (const std::string& part : Split(Repeat("好", 60), 8, 32)) {
     EXPECT_EQ(part.size() % 3, 0u);

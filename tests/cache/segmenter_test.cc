@@ -6,6 +6,7 @@
 
 #include "tests/cache/segmented_text.h"
 #include "tests/support/byte_tokenizer.h"
+#include "tests/tokenizer/tiny_vocabularies.h"
 
 namespace sentencekv {
 namespace {
@@ -148,6 +149,30 @@ TEST(Segmenter, KeepsALongSentenceWithinBounds) {
   EXPECT_EQ(sentences[0], "A sentence of thirty-two tokens. ");
   EXPECT_EQ(Split("A sentence of thirty-two tokens. And more", 8, 32)[0],
             "A sentence of thirty-two tokens.");
+}
+
+// No tokenizer here makes such tokens of a text, but vocabularies may have
+// them.
+TEST(Segmenter, GivesATokenWithAnEndInsideToTheSentenceThatEnds) {
+  auto tokenizer = *MakeTokenizer(
+      ByteLevelVocabulary("gpt-2", {"! _", "!_ A", "\xE3 \x80", "\xE3\x80 \x82",
+                                    "\xE3\x80\x82 \xE5", "\n \n", "\n\n A"}));
+  const int32_t exclamation = 257;  // "! A"
+  const int32_t full_stop = 260;    // "。" and the first byte of "好"
+  const int32_t paragraph = 262;    // "\n\nA"
+  MarkedTokenizer marked = {
+      "inside", nullptr,
+      std::make_shared<const SentenceMarks>(SentenceMarks::Build(*tokenizer))};
+  auto ends = [&marked](std::vector<int32_t> tokens) {
+    return EndsOf(marked, tokens, kNatural);
+  };
+  EXPECT_THAT(ends({'x', exclamation, 'y'}), ElementsAre(2));
+  EXPECT_THAT(ends({'x', paragraph, 'y'}), ElementsAre(2));
+  EXPECT_THAT(ends({'x', full_stop, 0xA5, 0xBD, 'y'}), ElementsAre(4));
+  // The code point is broken off: what it followed ended with its token.
+  EXPECT_THAT(ends({'x', full_stop, 'y', 'z'}), ElementsAre(2));
+  EXPECT_THAT(EndsOf(marked, std::vector<int32_t>{'x', paragraph, 'y'}, {}),
+              ElementsAre(2));
 }
 
 TEST(Segmenter, CountsTokensWithoutText) {

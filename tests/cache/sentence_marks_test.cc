@@ -68,7 +68,7 @@ TEST(SentenceMarks, TellRolesFromControlTokens) {
   }
 }
 
-// A token that only a control token spells is text when a user writes it.
+// One symbol a code point, and control tokens by their role alone.
 TEST(SentenceMarks, ReadEveryTokenOfEveryVocabulary) {
   for (const MarkedTokenizer& tokenizer : AllTokenizers()) {
     SCOPED_TRACE(tokenizer.name);

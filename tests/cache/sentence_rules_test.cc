@@ -145,6 +145,15 @@ TEST(ChatTurns, KeepHeadersWithWhatFollows) {
   }
 }
 
+// Also where lines are the units.
+TEST(ChatTurns, KeepHeadersInCode) {
+  const Texts expected = {"<|im_start|>user\na=1\nb=2\nc=3\n", "d=4\n",
+                          "e=5<|im_end|>\n", "<|im_start|>assistant\nf=6\n",
+                          "g=7"};
+  const auto tokens = Encode(Bytes(), Joined(expected));
+  EXPECT_EQ(SentencesOf(Bytes(), tokens, kNatural), expected);
+}
+
 TEST(ChatTurns, KnowTheHeadersOfLlama3) {
   const Texts expected = {
       "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe "

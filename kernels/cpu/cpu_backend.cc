@@ -44,6 +44,8 @@ class CpuBackend final : public Backend {
         pool_(num_threads),
         matmul_(kernels_, pool_),
         attention_(kernels_.attention, pool_) {}
+  // Workers left behind may still read what the runners keep.
+  ~CpuBackend() override { pool_.Quiesce(); }
 
   std::string description() const override {
     return fmt::format("cpu {} {} thread{}", Name(level_), pool_.num_threads(),

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <mutex>
 #include <vector>
 
 namespace sentencekv {
@@ -27,11 +28,13 @@ class TempDirs {
     std::string pattern =
         (fs::temp_directory_path() / "sentencekv-test-XXXXXX").string();
     if (mkdtemp(pattern.data()) == nullptr) std::abort();
+    std::lock_guard lock(mutex_);
     dirs_.push_back(pattern);
     return pattern;
   }
 
  private:
+  std::mutex mutex_;
   std::vector<std::string> dirs_;
 };
 

@@ -116,7 +116,8 @@ TEST_F(SmolLmGolden, GivesTheBytesOfSingleTokens) {
 }
 
 TEST_F(SmolLmGolden, StreamsEveryCaseInValidPieces) {
-  for (const Json& c : Data("smollm2_tokenizer.json")["cases"]) {
+  const Json data = Data("smollm2_tokenizer.json");
+  for (const Json& c : data["cases"]) {
     IncrementalDecoder decoder(*tokenizer_, /*render_special=*/true);
     std::string text;
     for (int32_t id : c["ids"].get<Ids>()) {
@@ -189,7 +190,8 @@ TEST(StoriesGolden, EncodesPromptsAndDecodesTexts) {
   auto tokenizer = SentencePieceTokenizer::Make(*std::move(model));
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   EXPECT_EQ((*tokenizer)->vocab_size(), 512);
-  for (const Json& c : ReadJson(*golden)["cases"]) {
+  const Json data = ReadJson(*golden);
+  for (const Json& c : data["cases"]) {
     auto ids = (*tokenizer)->Encode(c["prompt"].get<std::string>(), {});
     ASSERT_TRUE(ids.ok()) << ids.status();
     EXPECT_EQ(*ids, c["prompt_ids"].get<Ids>());

@@ -13,6 +13,9 @@ class FullPolicy final : public KvPolicy {
   std::unique_ptr<PolicyState> NewState(const KvOptions&) const override {
     return nullptr;
   }
+  int64_t NumExact(const CachedSequence& sequence) const override {
+    return sequence.num_tokens;
+  }
   void OnAppend(std::span<const StepSequence>) override {}
 
   absl::Status Attend(Backend& backend, const PagePool& pool,

@@ -8,16 +8,37 @@
 
 namespace sentencekv {
 
-SequenceLease::SequenceLease(PagePool& pool, KvPolicy& policy,
-                             const KvOptions& options)
-    : pool_(pool), policy_(policy) {
+SequenceLease::SequenceLease(PagePool& pool, PrefixCache* prefixes,
+                             KvPolicy& policy, const KvOptions& options,
+                             const PrefixMatch& match)
+    : pool_(pool),
+      prefixes_(prefixes),
+      policy_(policy),
+      salt_(options.cache_salt) {
   sequence_.policy_state = policy.NewState(options);
+  if (match.num_tokens == 0) return;
+  SKV_CHECK(prefixes_ != nullptr);
+  for (const int32_t page : match.pages) pool_.Share(page);
+  sequence_.pages = match.pages;
+  if (match.copies_last()) {
+    copy_source_ = sequence_.pages.back();
+    sequence_.pages.pop_back();
+  }
+  sequence_.num_tokens = num_reused_ = match.num_tokens;
+  registered_ = prefixes_->CursorAfter(sequence_.pages);
 }
 
 SequenceLease::~SequenceLease() {
   policy_.OnRelease(sequence_);
-  pool_.Release(sequence_.pages);
+  pool_.Release(HeldPages());
   pool_.ReleasePromised(promised_);
+}
+
+std::vector<int32_t> SequenceLease::HeldPages() const {
+  std::vector<int32_t> held = sequence_.pages;
+  // It comes after the shared ones in its prefix, so it is released first.
+  if (copy_source_.has_value()) held.push_back(*copy_source_);
+  return held;
 }
 
 int64_t SequenceLease::num_pages() const {
@@ -44,9 +65,28 @@ absl::Status SequenceLease::Reserve(int64_t num_tokens) {
   return absl::OkStatus();
 }
 
+absl::Status SequenceLease::Begin(std::span<const int32_t> tokens) {
+  if (num_reused_ == 0) return absl::OkStatus();
+  const auto num_reused = static_cast<size_t>(std::exchange(num_reused_, 0));
+  if (copy_source_.has_value()) {
+    const int32_t destination = sequence_.pages[num_reused / kPageTokens];
+    SKV_RETURN_IF_ERROR(pool_.Copy(*copy_source_, destination));
+    pool_.Release({&*copy_source_, 1});
+    copy_source_.reset();
+  }
+  return policy_.OnReuse(pool_.backend(), pool_, sequence_,
+                         tokens.first(num_reused));
+}
+
+void SequenceLease::Register(std::span<const int32_t> tokens) {
+  if (prefixes_ == nullptr) return;
+  prefixes_->Register(salt_, tokens, policy_.NumExact(sequence_), &registered_,
+                      &sequence_.pages);
+}
+
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(
     PagePool& pool, std::string_view default_policy,
-    const KvPolicyContext& context) {
+    const KvPolicyContext& context, const PrefixCacheOptions& prefix_options) {
   SKV_RETURN_IF_ERROR(
       ValidateKvOptions({.policy = std::string(default_policy)}));
   PolicyMap policies;
@@ -55,29 +95,74 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(
                          MakeKvPolicy(name, context));
   }
   return std::unique_ptr<KvCache>(
-      new KvCache(pool, default_policy, std::move(policies)));
+      new KvCache(pool, default_policy, std::move(policies), prefix_options));
 }
 
 KvCache::KvCache(PagePool& pool, std::string_view default_policy,
-                 PolicyMap policies)
+                 PolicyMap policies, const PrefixCacheOptions& prefix_options)
     : pool_(pool),
       default_policy_(default_policy),
-      policies_(std::move(policies)) {}
+      policies_(std::move(policies)),
+      prefixes_(prefix_options.enabled
+                    ? std::make_unique<PrefixCache>(pool, prefix_options.hash)
+                    : nullptr) {}
 
 absl::Status KvCache::Validate(const KvOptions& options) const {
   return ValidateKvOptions(Named(options));
 }
 
-std::unique_ptr<SequenceLease> KvCache::Open(const KvOptions& options) {
-  const auto policy = policies_.find(Named(options).policy);
-  SKV_CHECK(policy != policies_.end());
-  return std::make_unique<SequenceLease>(pool_, *policy->second, options);
+PrefixMatch KvCache::Match(const KvOptions& options,
+                           std::span<const int32_t> tokens, int64_t num_prompt,
+                           int64_t max_tokens) const {
+  if (!Reuses(options)) return {};
+  const KvPolicy& policy = PolicyFor(options);
+  // The last token's logits are wanted; that is all, unless the policy wants
+  // the queries of the prompt's end.
+  const int64_t replayed = policy.num_replayed();
+  const int64_t num_tokens = static_cast<int64_t>(tokens.size());
+  const int64_t allowed = replayed == 1
+                              ? num_tokens - 1
+                              : std::min(num_tokens - 1, num_prompt - replayed);
+  max_tokens = std::min(max_tokens, allowed);
+  if (max_tokens <= 0) return {};
+  return prefixes_->Match(options.cache_salt, tokens, max_tokens);
+}
+
+int64_t KvCache::PagesWanted(const PrefixMatch& match,
+                             int64_t num_tokens) const {
+  int64_t wanted = PagesFor(num_tokens);
+  // A page that somebody uses is not free anyway.
+  for (int64_t i = 0; i < match.num_shared(); ++i) {
+    if (pool_.references(match.pages[i]) > 0) --wanted;
+  }
+  // The source of a copy is held until it is copied.
+  if (match.copies_last() && pool_.references(match.pages.back()) == 0) {
+    ++wanted;
+  }
+  return wanted;
+}
+
+std::unique_ptr<SequenceLease> KvCache::Open(const KvOptions& options,
+                                             const PrefixMatch& match) {
+  return std::make_unique<SequenceLease>(
+      pool_, Reuses(options) ? prefixes_.get() : nullptr, PolicyFor(options),
+      options, match);
+}
+
+int64_t KvCache::ResetPrefixes() {
+  return prefixes_ == nullptr ? 0 : prefixes_->Reset() * kPageTokens;
 }
 
 KvOptions KvCache::Named(const KvOptions& options) const {
   KvOptions named = options;
   if (named.policy.empty()) named.policy = default_policy_;
   return named;
+}
+
+KvPolicy& KvCache::PolicyFor(const KvOptions& options) const {
+  const auto policy = policies_.find(Named(options).policy);
+  SKV_CHECK(policy != policies_.end());
+  return *policy->second;
 }
 
 }  // namespace sentencekv

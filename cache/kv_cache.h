@@ -1,5 +1,5 @@
-// The cache as the engine uses it: policies by name, and the pages that each
-// sequence holds.
+// The cache as the engine uses it: policies by name, the pages that each
+// sequence holds, and those that ended sequences left for others.
 //
 // Used by the engine thread; only Validate and stats may be called from any.
 #pragma once
@@ -7,13 +7,17 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cache/kv_policy.h"
 #include "cache/page_pool.h"
+#include "cache/prefix_cache.h"
 
 namespace sentencekv {
 
@@ -21,7 +25,11 @@ namespace sentencekv {
 // the pages back. Must not outlive its KvCache.
 class SequenceLease {
  public:
-  SequenceLease(PagePool& pool, KvPolicy& policy, const KvOptions& options);
+  // `prefixes` is null for a sequence that neither finds nor leaves pages;
+  // then `match` must be empty. Shares the pages of `match`:
+  // sequence().num_tokens are reused.
+  SequenceLease(PagePool& pool, PrefixCache* prefixes, KvPolicy& policy,
+                const KvOptions& options, const PrefixMatch& match);
   ~SequenceLease();
   SequenceLease(const SequenceLease&) = delete;
   SequenceLease& operator=(const SequenceLease&) = delete;
@@ -35,17 +43,32 @@ class SequenceLease {
   // Makes sure that Reserve(num_tokens) will succeed, without taking the pages
   // yet. kResourceExhausted when too few are free.
   absl::Status Promise(int64_t num_tokens);
-  // Pages that the end of the lease would free, promised ones included.
+  // Pages in the table and promised ones.
   int64_t num_pages() const;
+  int64_t num_promised() const { return promised_; }
+  // Every page that the lease has a reference to.
+  std::vector<int32_t> HeldPages() const;
   // Holds pages for positions 0..num_tokens-1 afterwards. All or nothing:
   // kResourceExhausted when too few are free.
   absl::Status Reserve(int64_t num_tokens);
 
+  // Before the first step: copies the page that is reused in part, and tells
+  // the policy of what is reused. Does nothing the second time. REQUIRES: pages
+  // are reserved for more tokens than are reused; `tokens` are the sequence's.
+  absl::Status Begin(std::span<const int32_t> tokens);
+  // After a step: offers the pages that are complete to other sequences.
+  void Register(std::span<const int32_t> tokens);
+
  private:
   PagePool& pool_;
+  PrefixCache* const prefixes_;
   KvPolicy& policy_;
+  const std::string salt_;
   CachedSequence sequence_;
   int64_t promised_ = 0;  // pages
+  PrefixCache::Cursor registered_;
+  int64_t num_reused_ = 0;              // tokens that Begin has to tell of
+  std::optional<int32_t> copy_source_;  // of the page after the shared ones
 };
 
 class KvCache {
@@ -54,28 +77,51 @@ class KvCache {
   // of the name `default_policy`.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(
       PagePool& pool, std::string_view default_policy,
-      const KvPolicyContext& context);
+      const KvPolicyContext& context,
+      const PrefixCacheOptions& prefix_options = {});
 
   // kInvalidArgument for a policy that does not exist, or options that it does
   // not take.
   absl::Status Validate(const KvOptions& options) const;
-  // A sequence without pages. REQUIRES: Validate(options).
-  std::unique_ptr<SequenceLease> Open(const KvOptions& options);
+  // Whether sequences with these options reuse pages at all.
+  bool Reuses(const KvOptions& options) const {
+    return prefixes_ != nullptr && !options.bypass_prefix_cache;
+  }
+  // What a sequence of `tokens`, the first `num_prompt` of them its prompt, may
+  // begin with: at most `max_tokens`, and never what the policy wants computed.
+  // Takes nothing: valid until Reserve, or the end of a lease.
+  // REQUIRES: Validate(options).
+  PrefixMatch Match(const KvOptions& options, std::span<const int32_t> tokens,
+                    int64_t num_prompt, int64_t max_tokens) const;
+  // Free pages that it takes to open a sequence with `match` and to promise it
+  // pages for `num_tokens`.
+  int64_t PagesWanted(const PrefixMatch& match, int64_t num_tokens) const;
+  // A sequence with the pages of `match`. REQUIRES: Validate(options).
+  std::unique_ptr<SequenceLease> Open(const KvOptions& options,
+                                      const PrefixMatch& match = {});
+  // Forgets all pages that no sequence uses; the tokens in them.
+  int64_t ResetPrefixes();
 
   const PagePool& pool() const { return pool_; }
+  // Null when no pages are reused.
+  const PrefixCache* prefixes() const { return prefixes_.get(); }
   PagePoolStats stats() const { return pool_.stats(); }
 
  private:
   using PolicyMap =
       std::map<std::string, std::unique_ptr<KvPolicy>, std::less<>>;
 
-  KvCache(PagePool& pool, std::string_view default_policy, PolicyMap policies);
+  KvCache(PagePool& pool, std::string_view default_policy, PolicyMap policies,
+          const PrefixCacheOptions& prefix_options);
   // The options with the default policy's name where they have none.
   KvOptions Named(const KvOptions& options) const;
+  // REQUIRES: Validate(options).
+  KvPolicy& PolicyFor(const KvOptions& options) const;
 
   PagePool& pool_;
   const std::string default_policy_;
   const PolicyMap policies_;  // every policy there is, by name
+  const std::unique_ptr<PrefixCache> prefixes_;
 };
 
 }  // namespace sentencekv

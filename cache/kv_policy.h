@@ -12,6 +12,7 @@
 // sequence in a PolicyState of its own, created by NewState.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -34,6 +35,10 @@ struct KvOptions {
   int64_t token_budget = 0;
   // r of sentence-paper; 0: the policy's default.
   double semantic_factor = 0;
+  // The request's pages are neither found in the prefix cache nor left there.
+  bool bypass_prefix_cache = false;
+  // Prefixes are shared only between requests of equal salt.
+  std::string cache_salt;
 };
 
 // Sizes of the model whose K and V are cached.
@@ -107,6 +112,12 @@ class KvPolicy {
                                CachedSequence& /*sequence*/,
                                std::span<const int32_t> /*tokens*/) {
     return absl::OkStatus();
+  }
+  // Positions, from 0 on, whose K and V are what exact attention computes, bit
+  // for bit: only such are offered to other sequences, of whatever policy. A
+  // policy that selects while it decodes answers with those of the prompt.
+  virtual int64_t NumExact(const CachedSequence& sequence) const {
+    return std::min(sequence.num_tokens, sequence.num_prompt);
   }
   virtual void OnAppend(std::span<const StepSequence> sequences) = 0;
   virtual absl::Status Attend(Backend& backend, const PagePool& pool,

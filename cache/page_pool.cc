@@ -63,16 +63,19 @@ absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(
 }
 
 PagePool::PagePool(Backend& backend, const KvLayout& layout, Buffer memory)
-    : layout_(layout),
+    : backend_(backend),
+      layout_(layout),
       memory_(std::move(memory)),
       preparer_(backend, layout, memory_.as<std::byte>()),
-      references_(layout.num_pages, 0) {
+      references_(layout.num_pages, 0),
+      is_kept_(layout.num_pages, false),
+      idle_place_(layout.num_pages) {
   // Page 0 ends on top of the stack.
-  free_.reserve(layout.num_pages);
+  unused_.reserve(layout.num_pages);
   for (int64_t page = layout.num_pages - 1; page >= 0; --page) {
-    free_.push_back(static_cast<int32_t>(page));
+    unused_.push_back(static_cast<int32_t>(page));
   }
-  PublishCount();
+  PublishCounts();
 }
 
 absl::Status PagePool::CheckFree(int64_t count) const {
@@ -91,7 +94,7 @@ absl::Status PagePool::Take(int64_t count, std::vector<int32_t>* pages) {
 absl::Status PagePool::Promise(int64_t count) {
   SKV_RETURN_IF_ERROR(CheckFree(count));
   promised_ += count;
-  PublishCount();
+  PublishCounts();
   return absl::OkStatus();
 }
 
@@ -104,35 +107,80 @@ void PagePool::TakePromised(int64_t count, std::vector<int32_t>* pages) {
 void PagePool::ReleasePromised(int64_t count) {
   SKV_CHECK(count >= 0 && count <= promised_);
   promised_ -= count;
-  PublishCount();
+  PublishCounts();
 }
 
 void PagePool::TakeFromStack(int64_t count, std::vector<int32_t>* pages) {
   const int32_t highest_before = highest_taken_;
   for (int64_t i = 0; i < count; ++i) {
-    const int32_t page = free_.back();
-    free_.pop_back();
+    if (unused_.empty()) {
+      DropOldestIdle();
+      ++num_evictions_;
+    }
+    const int32_t page = unused_.back();
+    unused_.pop_back();
     references_[page] = 1;
     highest_taken_ = std::max(highest_taken_, page);
     pages->push_back(page);
   }
   if (highest_taken_ > highest_before) preparer_.Expect(highest_taken_ + 1);
-  PublishCount();
+  PublishCounts();
+}
+
+void PagePool::DropOldestIdle() {
+  const int32_t page = idle_.front();
+  idle_.pop_front();
+  is_kept_[page] = false;
+  unused_.push_back(page);
+  if (on_dropped_) on_dropped_(page);
+}
+
+int64_t PagePool::DropIdle() {
+  const auto count = static_cast<int64_t>(idle_.size());
+  while (!idle_.empty()) DropOldestIdle();
+  PublishCounts();
+  return count;
 }
 
 void PagePool::Share(int32_t page) {
   SKV_CHECK(page >= 0 && page < layout_.num_pages);
-  SKV_CHECK(references_[page] > 0);
+  if (references_[page] == 0) {
+    SKV_CHECK(is_kept_[page] && num_free() > 0);
+    idle_.erase(idle_place_[page]);
+  }
   ++references_[page];
+  PublishCounts();
 }
 
 void PagePool::Release(std::span<const int32_t> pages) {
-  for (const int32_t page : pages) {
+  for (size_t i = pages.size(); i-- > 0;) {
+    const int32_t page = pages[i];
     SKV_CHECK(page >= 0 && page < layout_.num_pages);
     SKV_CHECK(references_[page] > 0);
-    if (--references_[page] == 0) free_.push_back(page);
+    if (--references_[page] > 0) continue;
+    if (is_kept_[page]) {
+      idle_place_[page] = idle_.insert(idle_.end(), page);
+    } else {
+      unused_.push_back(page);
+    }
   }
-  PublishCount();
+  PublishCounts();
+}
+
+void PagePool::Keep(int32_t page) {
+  SKV_CHECK(page >= 0 && page < layout_.num_pages);
+  SKV_CHECK(references_[page] > 0);
+  is_kept_[page] = true;
+}
+
+absl::Status PagePool::Copy(int32_t source, int32_t destination) {
+  CopyPagesParams params;
+  params.layout = layout_;
+  params.pool = memory_.as<std::byte>();
+  params.source = &source;
+  params.destination = &destination;
+  params.num_pages = 1;
+  return backend_.CopyPages(params);
 }
 
 KvLayerView PagePool::layer(int64_t layer) const {
@@ -144,21 +192,28 @@ PagePoolStats PagePool::stats() const {
   PagePoolStats stats;
   stats.total = layout_.num_pages;
   stats.free = published_free_.load(std::memory_order_relaxed);
+  stats.cached = published_cached_.load(std::memory_order_relaxed);
   stats.used = stats.total - stats.free;
   return stats;
 }
 
-void PagePool::PublishCount() {
+void PagePool::PublishCounts() {
   published_free_.store(num_free(), std::memory_order_relaxed);
+  // What is promised is taken from the unused pages first.
+  published_cached_.store(
+      std::min(num_free(), static_cast<int64_t>(idle_.size())),
+      std::memory_order_relaxed);
 }
 
 void PagePool::CheckInvariantsForTest() const {
   std::vector<bool> is_free(references_.size(), false);
-  for (const int32_t page : free_) {
+  const auto mark = [&](int32_t page, bool kept) {
     SKV_CHECK(page >= 0 && page < layout_.num_pages);
-    SKV_CHECK(!is_free[page]);
+    SKV_CHECK(!is_free[page] && is_kept_[page] == kept);
     is_free[page] = true;
-  }
+  };
+  for (const int32_t page : unused_) mark(page, /*kept=*/false);
+  for (const int32_t page : idle_) mark(page, /*kept=*/true);
   int64_t referenced = 0;
   for (size_t page = 0; page < references_.size(); ++page) {
     SKV_CHECK(references_[page] >= 0);
@@ -167,7 +222,7 @@ void PagePool::CheckInvariantsForTest() const {
   }
   SKV_CHECK(promised_ >= 0 && num_free() >= 0);
   SKV_CHECK(num_free() + promised_ + referenced == layout_.num_pages);
-  SKV_CHECK(stats().free == num_free());
+  SKV_CHECK(stats().free == num_free() && stats().cached <= num_free());
 }
 
 }  // namespace sentencekv

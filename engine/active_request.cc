@@ -27,8 +27,7 @@ ActiveRequest::ActiveRequest(Submission submission, const Tokenizer& tokenizer,
       sampler(request.sampling, *request.sampling.seed,
               request.output.num_logprobs, request.prompt) {}
 
-int64_t ActiveRequest::LogitsWanted(int64_t count) const {
-  const int64_t begin = num_computed();
+int64_t ActiveRequest::LogitsWanted(int64_t begin, int64_t count) const {
   const int64_t end = begin + count;
   if (request.output.prompt_logprobs) {
     // The row at position p scores token p + 1.
@@ -39,6 +38,14 @@ int64_t ActiveRequest::LogitsWanted(int64_t count) const {
     }
   }
   return end == num_tokens() ? 1 : 0;
+}
+
+int64_t ActiveRequest::max_reusable() const {
+  const int64_t num_scored = static_cast<int64_t>(prompt_logprobs.size());
+  if (request.output.prompt_logprobs && num_scored + 1 < num_prompt()) {
+    return num_scored;
+  }
+  return num_tokens() - 1;
 }
 
 }  // namespace sentencekv

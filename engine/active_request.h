@@ -41,10 +41,14 @@ struct ActiveRequest {
     return lease != nullptr && num_tokens() > num_prompt() &&
            num_missing() == 1;
   }
-  // Rows of logits wanted from a step that computes the next `count` tokens:
-  // always the last so many of them. Prompt log-probabilities want a row for
-  // each prompt token not yet scored; sampling wants the row of the last token.
-  int64_t LogitsWanted(int64_t count) const;
+  // Rows of logits wanted from a step that computes `count` tokens from
+  // position `begin` on: always the last so many of them. Prompt
+  // log-probabilities want a row for each prompt token not yet scored; sampling
+  // wants the row of the last token.
+  int64_t LogitsWanted(int64_t begin, int64_t count) const;
+  // Tokens, from the first on, whose rows nobody wants any more: so many may be
+  // reused instead of computed.
+  int64_t max_reusable() const;
 
   const GenerateRequest request;
   const std::shared_ptr<TokenStream> stream;
@@ -60,7 +64,8 @@ struct ActiveRequest {
   // The stream was full when the step began: not scheduled. Since when.
   bool held_back = false;
   absl::Time held_since = absl::InfiniteFuture();
-  int64_t last_step = -1;  // number of the last step that computed any of it
+  int64_t last_step = -1;     // number of the last step that computed any of it
+  int64_t cached_tokens = 0;  // of the prompt, reused at its first admission
 
   absl::Time first_scheduled = absl::InfiniteFuture();
   absl::Time first_token = absl::InfiniteFuture();

@@ -3,6 +3,8 @@
 // (tests/support/fake_engine.h).
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string_view>
 
@@ -37,6 +39,12 @@ class Engine {
 
   // Ends a live request; kNotFound when there is none of this id.
   virtual absl::Status Cancel(std::string_view request_id) = 0;
+
+  // Forgets the cached prefixes that no request uses now. `done` gets the
+  // number of tokens they held, or kUnavailable after Stop; it is called once,
+  // from any thread, and must be quick.
+  virtual void ResetPrefixCache(
+      std::function<void(absl::StatusOr<int64_t>)> done) = 0;
 
   virtual EngineStats stats() const = 0;
 

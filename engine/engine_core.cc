@@ -6,6 +6,7 @@
 
 #include "fmt/format.h"
 #include "kernels/check.h"
+#include "kernels/status_macros.h"
 #include "spdlog/spdlog.h"
 
 namespace sentencekv {
@@ -44,6 +45,7 @@ EngineCore::~EngineCore() {
 bool EngineCore::Step() {
   const absl::Time started = parts_.clock.Now();
   now_ = started;
+  ResetPrefixesIfAsked();
   TakeSubmissions();
   EndOverdue(started);
   const StepPlan plan = scheduler_.Plan();
@@ -130,6 +132,15 @@ absl::Time EngineCore::NextDeadline() const {
   return next;
 }
 
+void EngineCore::ResetPrefixesIfAsked() {
+  const std::vector<ResetCallback> asked = parts_.queue.TakeResets();
+  if (asked.empty()) return;
+  const int64_t dropped_tokens = parts_.cache.ResetPrefixes();
+  // Who is told sees it in the counts.
+  PublishCounts();
+  for (const ResetCallback& done : asked) done(dropped_tokens);
+}
+
 void EngineCore::EndAll(const absl::Status& status) {
   now_ = parts_.clock.Now();
   TakeSubmissions();
@@ -149,6 +160,7 @@ absl::Status EngineCore::Forward(const StepPlan& plan,
   batch_.clear();
   for (const StepShare& share : plan.shares) {
     ActiveRequest& request = *share.request;
+    SKV_RETURN_IF_ERROR(request.lease->Begin(request.tokens));
     ForwardSequence entry;
     entry.sequence = &request.lease->sequence();
     entry.policy = &request.lease->policy();
@@ -157,7 +169,12 @@ absl::Status EngineCore::Forward(const StepPlan& plan,
     entry.num_logits = share.num_logits;
     batch_.push_back(entry);
   }
-  return parts_.model.Forward(batch_, parts_.cache.pool(), logits);
+  SKV_RETURN_IF_ERROR(
+      parts_.model.Forward(batch_, parts_.cache.pool(), logits));
+  for (const StepShare& share : plan.shares) {
+    share.request->lease->Register(share.request->tokens);
+  }
+  return absl::OkStatus();
 }
 
 void EngineCore::MarkScheduled(const StepPlan& plan, absl::Time now) {
@@ -166,6 +183,10 @@ void EngineCore::MarkScheduled(const StepPlan& plan, absl::Time now) {
     if (request->first_scheduled != absl::InfiniteFuture()) continue;
     request->first_scheduled = now;
     parts_.queue.LeaveWaiting(request->num_prompt());
+    if (parts_.cache.Reuses(request->request.kv)) {
+      counts_.prefix_query_tokens += request->num_prompt();
+      counts_.prefix_hit_tokens += request->cached_tokens;
+    }
   }
   counts_.preemptions += static_cast<int64_t>(plan.preempted.size());
 }
@@ -258,6 +279,7 @@ void EngineCore::End(ActiveRequest* request, Finish finish, StreamEvent event) {
 
   Usage& usage = finish.usage;
   usage.prompt_tokens = ended->num_prompt();
+  usage.cached_tokens = ended->cached_tokens;
   usage.generated_tokens = ended->answer.num_generated();
   usage.preemptions = ended->preemptions;
   usage.total_time = now_ - ended->submitted;
@@ -273,15 +295,19 @@ void EngineCore::End(ActiveRequest* request, Finish finish, StreamEvent event) {
   outgoing_.push_back({ended->stream, std::move(event)});
 }
 
-void EngineCore::Publish() {
+void EngineCore::PublishCounts() {
   const PagePoolStats pages = parts_.cache.stats();
   counts_.pages_free = pages.free;
+  counts_.pages_cached = pages.cached;
   counts_.pages_used = pages.used;
+  counts_.prefix_evictions = parts_.cache.pool().num_evictions();
   counts_.running = static_cast<int64_t>(scheduler_.running().size());
-  {
-    absl::MutexLock lock(&stats_mutex_);
-    stats_ = counts_;
-  }
+  absl::MutexLock lock(&stats_mutex_);
+  stats_ = counts_;
+}
+
+void EngineCore::Publish() {
+  PublishCounts();
   for (const Outgoing& outgoing : outgoing_) {
     if (!outgoing.event.finish.has_value()) continue;
     parts_.queue.ReleaseId(outgoing.stream->request_id());

@@ -6,7 +6,7 @@
 //             reader has not read for too long
 //   plan      what to compute (Scheduler::Plan)
 //   commit    preempt, admit, reserve pages (Scheduler::Commit)
-//   forward   Model::Forward
+//   forward   Model::Forward; complete pages go to the prefix cache
 //   sample    next tokens, text, ends
 //   publish   counts first, then events
 #pragma once
@@ -71,6 +71,7 @@ class EngineCore {
     StreamEvent event;
   };
 
+  void ResetPrefixesIfAsked();
   void TakeSubmissions();
   void EndOverdue(absl::Time now);
   absl::Status Forward(const StepPlan& plan, std::span<const float>* logits);
@@ -85,6 +86,7 @@ class EngineCore {
   void End(ActiveRequest* request, Finish finish, StreamEvent event);
   void EndWith(ActiveRequest* request, FinishReason reason,
                const absl::Status& status);
+  void PublishCounts();
   void Publish();
   void Observe(const StepPlan& plan, const StepStats& times);
 

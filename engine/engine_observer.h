@@ -17,6 +17,7 @@ struct EngineStats {
   int64_t waiting_tokens = 0;  // prompt tokens of waiting requests
   int64_t pages_total = 0;
   int64_t pages_free = 0;
+  int64_t pages_cached = 0;  // of the free ones: their K and V may be reused
   int64_t pages_used = 0;
   int64_t page_tokens = 0;        // P
   int64_t kv_bytes_per_page = 0;  // all layers
@@ -26,6 +27,9 @@ struct EngineStats {
   int64_t generated_tokens = 0;
   int64_t preemptions = 0;
   int64_t steps = 0;
+  int64_t prefix_query_tokens = 0;  // prompt tokens looked up
+  int64_t prefix_hit_tokens = 0;    // of them, found and reused
+  int64_t prefix_evictions = 0;     // cached pages given up for want of memory
   bool draining = false;
 };
 

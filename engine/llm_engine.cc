@@ -111,6 +111,10 @@ class LlmEngine final : public Engine {
   absl::Status Cancel(std::string_view request_id) override {
     return queue_->Cancel(request_id);
   }
+  void ResetPrefixCache(
+      std::function<void(absl::StatusOr<int64_t>)> done) override {
+    queue_->PushReset(std::move(done));
+  }
   EngineStats stats() const override { return core_.stats(); }
   void BeginDrain() override { queue_->BeginDrain(); }
   bool AwaitIdle(absl::Duration timeout) override {
@@ -174,9 +178,9 @@ absl::StatusOr<std::unique_ptr<Engine>> MakeLlmEngine(
                                              .num_heads = info.num_heads,
                                              .num_kv_heads = info.num_kv_heads,
                                              .head_dim = info.head_dim}};
-  SKV_ASSIGN_OR_RETURN(
-      std::unique_ptr<KvCache> cache,
-      KvCache::Create(pool, options.default_kv_policy, context));
+  SKV_ASSIGN_OR_RETURN(std::unique_ptr<KvCache> cache,
+                       KvCache::Create(pool, options.default_kv_policy, context,
+                                       {.enabled = options.prefix_cache}));
   spdlog::info("engine: {} on {}, {} pages of {} tokens, kv policy {}",
                info.name, backend.description(), pool.layout().num_pages,
                kPageTokens, options.default_kv_policy);

@@ -33,6 +33,8 @@ struct LlmEngineOptions {
   absl::Duration outbox_timeout =
       absl::Seconds(30);  // full for so long: aborted
   std::string default_kv_policy = "full";
+  // Requests reuse the K and V of prompts and answers before them.
+  bool prefix_cache = true;
 };
 
 // Starts the engine thread. All references must outlive the engine; `observer`

@@ -7,6 +7,13 @@
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
+namespace {
+
+absl::Status Stopped() {
+  return absl::UnavailableError("the engine has stopped");
+}
+
+}  // namespace
 
 RequestQueue::RequestQueue(const RequestQueueLimits& limits, const Clock& clock)
     : limits_(limits), clock_(clock) {}
@@ -83,6 +90,23 @@ absl::Status RequestQueue::Cancel(std::string_view request_id) {
   return absl::OkStatus();
 }
 
+void RequestQueue::PushReset(ResetCallback done) {
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!stop_requested_) {
+      resets_.push_back(std::move(done));
+      work_.Signal();
+      return;
+    }
+  }
+  done(Stopped());
+}
+
+std::vector<ResetCallback> RequestQueue::TakeResets() {
+  absl::MutexLock lock(&mutex_);
+  return std::exchange(resets_, {});
+}
+
 void RequestQueue::Wake() {
   absl::MutexLock lock(&mutex_);
   woken_ = true;
@@ -105,10 +129,15 @@ bool RequestQueue::AwaitIdle(absl::Duration timeout) {
 }
 
 void RequestQueue::RequestStop() {
-  absl::MutexLock lock(&mutex_);
-  draining_ = true;
-  stop_requested_ = true;
-  work_.Signal();
+  std::vector<ResetCallback> resets;
+  {
+    absl::MutexLock lock(&mutex_);
+    draining_ = true;
+    stop_requested_ = true;
+    resets = std::exchange(resets_, {});
+    work_.Signal();
+  }
+  for (const ResetCallback& done : resets) done(Stopped());
 }
 
 RequestQueue::Counts RequestQueue::counts() const {
@@ -124,7 +153,7 @@ std::vector<Submission> RequestQueue::TakeAll() {
 
 void RequestQueue::WaitForWork(absl::Time deadline) {
   absl::MutexLock lock(&mutex_);
-  while (!woken_ && !stop_requested_ && incoming_.empty() &&
+  while (!woken_ && !stop_requested_ && incoming_.empty() && resets_.empty() &&
          clock_.Now() < deadline) {
     clock_.WaitUntil(work_, mutex_, deadline);
   }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -24,6 +25,10 @@
 #include "engine/token_stream.h"
 
 namespace sentencekv {
+
+// Called once: with the tokens that were dropped, or kUnavailable when the
+// engine has stopped.
+using ResetCallback = std::function<void(absl::StatusOr<int64_t>)>;
 
 struct RequestQueueLimits {
   int64_t max_waiting = 256;
@@ -59,6 +64,9 @@ class RequestQueue : public std::enable_shared_from_this<RequestQueue> {
   absl::StatusOr<std::shared_ptr<TokenStream>> Push(GenerateRequest request,
                                                     RefusalReason* reason);
   absl::Status Cancel(std::string_view request_id);
+  // Asks for a reset of the prefix cache. `done` is called by the engine thread
+  // before its next step, or by the one who stops it.
+  void PushReset(ResetCallback done);
   // Makes WaitForWork return.
   void Wake();
   void BeginDrain();
@@ -71,6 +79,7 @@ class RequestQueue : public std::enable_shared_from_this<RequestQueue> {
 
   // Takes what came, in order of arrival.
   std::vector<Submission> TakeAll();
+  std::vector<ResetCallback> TakeResets();
   // Blocks until something came, Wake, RequestStop, or `deadline`. What came
   // since the last TakeAll counts.
   void WaitForWork(absl::Time deadline);
@@ -96,6 +105,7 @@ class RequestQueue : public std::enable_shared_from_this<RequestQueue> {
   absl::CondVar work_;
   absl::CondVar idle_;
   std::vector<Submission> incoming_ ABSL_GUARDED_BY(mutex_);
+  std::vector<ResetCallback> resets_ ABSL_GUARDED_BY(mutex_);
   // By request id. A stream here has not had its last event.
   std::unordered_map<std::string, std::shared_ptr<TokenStream>> live_
       ABSL_GUARDED_BY(mutex_);

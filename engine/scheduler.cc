@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <unordered_map>
 #include <utility>
 
 #include "kernels/check.h"
@@ -44,6 +45,14 @@ struct Scheduler::Draft {
   int64_t free_pages = 0;
   int64_t tokens_left = 0;
   int64_t logits_left = 0;
+  // References that the preempted give up, by page.
+  std::unordered_map<int32_t, int32_t> released;
+};
+
+struct Scheduler::Prompt {
+  ActiveRequest* request = nullptr;
+  int64_t begin = 0;    // tokens that are in the cache
+  int64_t missing = 0;  // tokens from there on
 };
 
 Scheduler::Scheduler(const SchedulerLimits& limits, KvCache& cache)
@@ -127,7 +136,14 @@ bool Scheduler::MakeRoom(Draft& draft, const ActiveRequest& request,
     SKV_CHECK(victim != running_.rend());
     if (Contains(draft.plan.preempted, victim->get())) continue;
     draft.plan.preempted.push_back(victim->get());
-    draft.free_pages += (*victim)->lease->num_pages();
+    const SequenceLease& lease = *(*victim)->lease;
+    draft.free_pages += lease.num_promised();
+    // A page that others hold too is free with the last of them.
+    for (const int32_t page : lease.HeldPages()) {
+      if (++draft.released[page] == cache_.pool().references(page)) {
+        ++draft.free_pages;
+      }
+    }
     if (victim->get() == &request) return false;
   }
   return true;
@@ -140,60 +156,82 @@ void Scheduler::PlanAdmission(Draft& draft) const {
   for (const auto& request : waiting_) {
     if (num_running >= limits_.max_running) return;
     if (request->held_back) continue;
-    const int64_t wanted = PagesFor(request->num_tokens());
     // Each running request may want a page soon; without a margin the newcomer
     // would be preempted at once.
-    const int64_t margin = num_running;
+    const int64_t available = draft.free_pages - num_running;
+    int64_t wanted = 0;
+    PrefixMatch match = MatchPrefix(*request, available, &wanted);
     // Those behind must not overtake it for ever: nobody is looked at further.
-    if (draft.free_pages < wanted + margin) return;
+    if (available < wanted) return;
     draft.free_pages -= wanted;
     draft.plan.admitted.push_back(request.get());
+    draft.plan.matches.push_back(std::move(match));
     ++num_running;
   }
 }
 
-void Scheduler::PlanPrefill(Draft& draft) {
-  std::vector<ActiveRequest*> prompts;  // oldest first, then shortest first
+PrefixMatch Scheduler::MatchPrefix(const ActiveRequest& request,
+                                   int64_t free_pages, int64_t* wanted) const {
+  PrefixMatch match =
+      cache_.Match(request.request.kv, request.tokens, request.num_prompt(),
+                   request.max_reusable());
+  *wanted = cache_.PagesWanted(match, request.num_tokens());
+  if (*wanted > free_pages && match.copies_last()) {
+    // A copy takes a page beside its source, which the pool may not have.
+    match.DropCopy();
+    *wanted = cache_.PagesWanted(match, request.num_tokens());
+  }
+  return match;
+}
+
+std::vector<Scheduler::Prompt> Scheduler::PromptsOf(const Draft& draft) const {
+  std::vector<Prompt> prompts;
   for (const auto& request : running_) {
     if (request->held_back || request->decoding()) continue;
     if (Contains(draft.plan.preempted, request.get())) continue;
-    prompts.push_back(request.get());
+    prompts.push_back(
+        {request.get(), request->num_computed(), request->num_missing()});
   }
-  prompts.insert(prompts.end(), draft.plan.admitted.begin(),
-                 draft.plan.admitted.end());
-  if (prompts.empty()) return;
+  for (size_t i = 0; i < draft.plan.admitted.size(); ++i) {
+    ActiveRequest* const request = draft.plan.admitted[i];
+    const int64_t reused = draft.plan.matches[i].num_tokens;
+    prompts.push_back({request, reused, request->num_tokens() - reused});
+  }
   std::sort(prompts.begin(), prompts.end(),
-            [](const ActiveRequest* a, const ActiveRequest* b) {
-              return a->arrival < b->arrival;
+            [](const Prompt& a, const Prompt& b) {
+              return a.request->arrival < b.request->arrival;
             });
+  return prompts;
+}
+
+void Scheduler::PlanPrefill(Draft& draft) {
+  std::vector<Prompt> prompts = PromptsOf(draft);
+  if (prompts.empty()) return;
   int64_t budget = draft.tokens_left;
   if (draft.plan.decode_tokens > 0) {
     int64_t furthest = 0;
-    for (const ActiveRequest* request : prompts) {
-      furthest = std::max(furthest, request->num_computed());
+    for (const Prompt& prompt : prompts) {
+      furthest = std::max(furthest, prompt.begin);
     }
     budget = std::min(budget, prefill_budget_.TokensBeside(
                                   draft.plan.decode_tokens, furthest));
   }
-  std::stable_sort(prompts.begin() + 1, prompts.end(),
-                   [](const ActiveRequest* a, const ActiveRequest* b) {
-                     return a->num_missing() < b->num_missing();
-                   });
+  // The oldest, then the shortest first.
+  std::stable_sort(
+      prompts.begin() + 1, prompts.end(),
+      [](const Prompt& a, const Prompt& b) { return a.missing < b.missing; });
   int64_t others = 0;
-  for (size_t i = 1; i < prompts.size(); ++i) {
-    others += prompts[i]->num_missing();
-  }
+  for (size_t i = 1; i < prompts.size(); ++i) others += prompts[i].missing;
   const int64_t first_share = std::max((budget + 1) / 2, budget - others);
   double position_sum = 0;
-  for (ActiveRequest* request : prompts) {
+  for (const Prompt& prompt : prompts) {
     if (budget <= 0) break;
-    const int64_t wanted = request == prompts.front() ? first_share : budget;
-    const int64_t begin = request->num_computed();
-    const int64_t given = AddPrefill(draft, request, wanted);
+    const int64_t wanted = &prompt == &prompts.front() ? first_share : budget;
+    const int64_t given = AddPrefill(draft, prompt, wanted);
     budget -= given;
     position_sum +=
         static_cast<double>(given) *
-        (static_cast<double>(begin) + 0.5 * static_cast<double>(given));
+        (static_cast<double>(prompt.begin) + 0.5 * static_cast<double>(given));
   }
   if (draft.plan.prefill_tokens > 0) {
     draft.plan.mean_prefill_position =
@@ -201,18 +239,20 @@ void Scheduler::PlanPrefill(Draft& draft) {
   }
 }
 
-int64_t Scheduler::AddPrefill(Draft& draft, ActiveRequest* request,
+int64_t Scheduler::AddPrefill(Draft& draft, const Prompt& prompt,
                               int64_t count) const {
-  count = std::min(count, request->num_missing());
+  count = std::min(count, prompt.missing);
+  const auto rows_wanted = [&prompt](int64_t tokens) {
+    return prompt.request->LogitsWanted(prompt.begin, tokens);
+  };
   // Rows wanted grow by at most one a token, so this ends at the longest chunk
   // whose rows fit.
-  while (count > 0 && request->LogitsWanted(count) > draft.logits_left) {
-    count -=
-        std::max<int64_t>(request->LogitsWanted(count) - draft.logits_left, 1);
+  while (count > 0 && rows_wanted(count) > draft.logits_left) {
+    count -= std::max<int64_t>(rows_wanted(count) - draft.logits_left, 1);
   }
   if (count <= 0) return 0;
-  const int64_t rows = request->LogitsWanted(count);
-  draft.plan.shares.push_back({request, count, rows, /*decode=*/false});
+  const int64_t rows = rows_wanted(count);
+  draft.plan.shares.push_back({prompt.request, count, rows, /*decode=*/false});
   draft.plan.prefill_tokens += count;
   draft.tokens_left -= count;
   draft.logits_left -= rows;
@@ -226,11 +266,15 @@ void Scheduler::Commit(const StepPlan& plan) {
     ++taken->preemptions;
     InsertByArrival(waiting_, std::move(taken));
   }
-  // A plan never promises pages that are not there.
-  for (ActiveRequest* request : plan.admitted) {
-    std::unique_ptr<ActiveRequest> taken = TakeOut(waiting_, request);
-    taken->lease = cache_.Open(taken->request.kv);
+  // A plan never promises pages that are not there. Reused pages are held
+  // before anybody takes one, which might evict them.
+  for (size_t i = 0; i < plan.admitted.size(); ++i) {
+    const PrefixMatch& match = plan.matches[i];
+    std::unique_ptr<ActiveRequest> taken = TakeOut(waiting_, plan.admitted[i]);
+    taken->lease = cache_.Open(taken->request.kv, match);
     taken->lease->sequence().num_prompt = taken->num_prompt();
+    // After a preemption it finds what it computed itself.
+    if (taken->preemptions == 0) taken->cached_tokens = match.num_tokens;
     SKV_CHECK(taken->lease->Promise(taken->num_tokens()).ok());
     InsertByArrival(running_, std::move(taken));
   }

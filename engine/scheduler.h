@@ -8,7 +8,8 @@
 //  2. When pages run out, the youngest running request is preempted: the oldest
 //     one always goes on, so something always does.
 //  3. Requests are admitted in order of arrival, when pages for all of their
-//     tokens are free and one more for each running request.
+//     tokens are free and one more for each running request. They begin with
+//     what the prefix cache has of their tokens.
 //  4. Prompts share what is left: half to the oldest, the rest to the shortest.
 //  5. A request whose reader lags is left out.
 // Engine thread only.
@@ -45,6 +46,7 @@ struct StepShare {
 struct StepPlan {
   std::vector<ActiveRequest*> preempted;  // youngest first
   std::vector<ActiveRequest*> admitted;   // oldest first
+  std::vector<PrefixMatch> matches;       // what each admitted one reuses
   std::vector<StepShare> shares;          // decoding ones first
   int64_t decode_tokens = 0;
   int64_t prefill_tokens = 0;
@@ -77,17 +79,25 @@ class Scheduler {
  private:
   // What Plan has decided so far.
   struct Draft;
+  // A request that prefills, and the positions it does not compute.
+  struct Prompt;
 
   void PlanDecode(Draft& draft) const;
   void PlanAdmission(Draft& draft) const;
+  // What `request` would reuse, and the free pages that its admission takes, at
+  // most `free_pages` if that is possible.
+  PrefixMatch MatchPrefix(const ActiveRequest& request, int64_t free_pages,
+                          int64_t* wanted) const;
   void PlanPrefill(Draft& draft);
   // Frees pages in the draft until `missing` are free, for `request`; false
   // when it was preempted itself.
   bool MakeRoom(Draft& draft, const ActiveRequest& request,
                 int64_t missing) const;
-  // Adds up to `count` of the request's missing tokens to the plan, as far as
+  // Those that prefill in this step, in order of arrival.
+  std::vector<Prompt> PromptsOf(const Draft& draft) const;
+  // Adds up to `count` of the prompt's missing tokens to the plan, as far as
   // tokens and logits of the step allow.
-  int64_t AddPrefill(Draft& draft, ActiveRequest* request, int64_t count) const;
+  int64_t AddPrefill(Draft& draft, const Prompt& prompt, int64_t count) const;
 
   const SchedulerLimits limits_;
   KvCache& cache_;

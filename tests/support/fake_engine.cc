@@ -202,6 +202,21 @@ absl::Status FakeEngine::Cancel(std::string_view request_id) {
   return absl::OkStatus();
 }
 
+void FakeEngine::DropOnReset(absl::StatusOr<int64_t> tokens) {
+  absl::MutexLock lock(&mutex_);
+  dropped_tokens_ = std::move(tokens);
+}
+
+void FakeEngine::ResetPrefixCache(
+    std::function<void(absl::StatusOr<int64_t>)> done) {
+  absl::StatusOr<int64_t> dropped;
+  {
+    absl::MutexLock lock(&mutex_);
+    dropped = dropped_tokens_;
+  }
+  done(std::move(dropped));
+}
+
 EngineStats FakeEngine::stats() const {
   absl::MutexLock lock(&mutex_);
   return stats_;

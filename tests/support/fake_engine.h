@@ -35,6 +35,8 @@ class FakeEngine final : public Engine {
   void set_max_request_tokens(int64_t tokens);
   void set_outbox_capacity(size_t capacity);
   void set_stats(const EngineStats& stats);
+  // What ResetPrefixCache answers.
+  void DropOnReset(absl::StatusOr<int64_t> tokens);
   // The next Submit fails with `status`.
   void RefuseNext(absl::Status status);
   // From now on Submit answers each request with these events at once. The
@@ -65,6 +67,9 @@ class FakeEngine final : public Engine {
   absl::StatusOr<std::shared_ptr<TokenStream>> Submit(
       GenerateRequest request) override;
   absl::Status Cancel(std::string_view request_id) override;
+  // Answers at once with what DropOnReset said, 0 at first.
+  void ResetPrefixCache(
+      std::function<void(absl::StatusOr<int64_t>)> done) override;
   EngineStats stats() const override;
   void BeginDrain() override;
   // Real time: there is no clock here.
@@ -88,6 +93,7 @@ class FakeEngine final : public Engine {
   int64_t max_request_tokens_ ABSL_GUARDED_BY(mutex_);
   size_t outbox_capacity_ ABSL_GUARDED_BY(mutex_) = 256;
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);
+  absl::StatusOr<int64_t> dropped_tokens_ ABSL_GUARDED_BY(mutex_) = 0;
   std::optional<absl::Status> refusal_ ABSL_GUARDED_BY(mutex_);
   std::vector<StreamEvent> answer_ ABSL_GUARDED_BY(mutex_);
   std::vector<Entry> entries_ ABSL_GUARDED_BY(mutex_);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -14,7 +15,8 @@
 
 namespace sentencekv {
 
-// Host memory; every operation is kUnimplemented. Counts what is allocated.
+// Host memory, and copies of pages; every other operation is kUnimplemented.
+// Counts what is allocated and copied.
 class MemoryBackend final : public Backend {
  public:
   // Allocate fails beyond `limit_bytes` in all.
@@ -23,6 +25,9 @@ class MemoryBackend final : public Backend {
 
   std::string description() const override { return "memory only"; }
   size_t allocated_bytes() const { return allocated_bytes_; }
+  int64_t num_page_copies() const { return num_page_copies_; }
+  // From now on copies of pages end with `status`.
+  void FailPageCopies(absl::Status status) { copy_status_ = std::move(status); }
 
   absl::StatusOr<Buffer> Allocate(size_t size_bytes) override {
     if (size_bytes > limit_bytes_ - allocated_bytes_) {
@@ -97,12 +102,26 @@ class MemoryBackend final : public Backend {
   absl::Status DoScoreSentences(const ScoreSentencesParams&) override {
     return NoArithmetic();
   }
-  absl::Status DoCopyPages(const CopyPagesParams&) override {
-    return NoArithmetic();
+  absl::Status DoCopyPages(const CopyPagesParams& params) override {
+    const KvLayout& layout = params.layout;
+    const auto page_at = [&](int64_t layer, int32_t page) {
+      return static_cast<std::byte*>(params.pool) +
+             layer * layout.layer_bytes() + page * layout.page_bytes();
+    };
+    for (int64_t layer = 0; layer < layout.num_layers; ++layer) {
+      for (int64_t i = 0; i < params.num_pages; ++i) {
+        std::memcpy(page_at(layer, params.destination[i]),
+                    page_at(layer, params.source[i]), layout.page_bytes());
+      }
+    }
+    num_page_copies_ += params.num_pages;
+    return copy_status_;
   }
 
   const size_t limit_bytes_;
   size_t allocated_bytes_ = 0;
+  int64_t num_page_copies_ = 0;
+  absl::Status copy_status_;
   mutable absl::Mutex mutex_;
   std::vector<std::span<std::byte>> prepared_ ABSL_GUARDED_BY(mutex_);
 };

@@ -84,6 +84,13 @@ void SequenceLease::Register(std::span<const int32_t> tokens) {
                       &sequence_.pages);
 }
 
+int64_t MaxReusable(const KvPolicy& policy, int64_t num_tokens,
+                    int64_t num_prompt) {
+  const int64_t replayed = policy.num_replayed();
+  if (replayed == 1) return num_tokens - 1;
+  return std::max<int64_t>(std::min(num_tokens - 1, num_prompt - replayed), 0);
+}
+
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(
     PagePool& pool, std::string_view default_policy,
     const KvPolicyContext& context, const PrefixCacheOptions& prefix_options) {
@@ -115,15 +122,9 @@ PrefixMatch KvCache::Match(const KvOptions& options,
                            std::span<const int32_t> tokens, int64_t num_prompt,
                            int64_t max_tokens) const {
   if (!Reuses(options)) return {};
-  const KvPolicy& policy = PolicyFor(options);
-  // The last token's logits are wanted; that is all, unless the policy wants
-  // the queries of the prompt's end.
-  const int64_t replayed = policy.num_replayed();
-  const int64_t num_tokens = static_cast<int64_t>(tokens.size());
-  const int64_t allowed = replayed == 1
-                              ? num_tokens - 1
-                              : std::min(num_tokens - 1, num_prompt - replayed);
-  max_tokens = std::min(max_tokens, allowed);
+  max_tokens = std::min(
+      max_tokens, MaxReusable(PolicyFor(options),
+                              static_cast<int64_t>(tokens.size()), num_prompt));
   if (max_tokens <= 0) return {};
   return prefixes_->Match(options.cache_salt, tokens, max_tokens);
 }

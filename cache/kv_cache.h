@@ -71,6 +71,14 @@ class SequenceLease {
   std::optional<int32_t> copy_source_;  // of the page after the shared ones
 };
 
+// Most tokens of a sequence that need not be computed when their K and V are
+// known. The logits of the last token are always wanted, and that is all when
+// the policy replays one; when it replays more it wants the queries of the
+// prompt's end, after a preemption too. REQUIRES: num_tokens >= num_prompt
+// >= 1.
+int64_t MaxReusable(const KvPolicy& policy, int64_t num_tokens,
+                    int64_t num_prompt);
+
 class KvCache {
  public:
   // `pool` must outlive the cache. kInvalidArgument when there is no policy

@@ -262,7 +262,8 @@ absl::Status Daemon::StartEngine(const ServerConfig& config) {
       .max_running = config.max_running,
       .max_waiting = config.max_waiting,
       .outbox_timeout = config.slow_reader_timeout,
-      .default_kv_policy = config.kv_policy};
+      .default_kv_policy = config.kv_policy,
+      .prefix_cache = config.prefix_cache};
   SKV_ASSIGN_OR_RETURN(
       engine_, MakeLlmEngine(options, *loaded_.model, *loaded_.tokenizer,
                              *backend_, *pool_, clock_, metrics_.get()));

@@ -65,6 +65,8 @@ std::string_view Name(RpcMethod method) {
       return "GetStats";
     case RpcMethod::kCancel:
       return "Cancel";
+    case RpcMethod::kResetCache:
+      return "ResetCache";
   }
   return "";
 }

@@ -34,7 +34,8 @@ enum class RpcMethod : uint8_t {
   kDetokenize,
   kGetModel,
   kGetStats,
-  kCancel
+  kCancel,
+  kResetCache
 };
 std::string_view Name(RpcMethod method);
 
@@ -70,7 +71,7 @@ class EngineMetrics final : public EngineObserver,
   static constexpr size_t kNumRefusalReasons =
       static_cast<size_t>(RefusalReason::kDuplicateId) + 1;
   static constexpr size_t kNumRpcMethods =
-      static_cast<size_t>(RpcMethod::kCancel) + 1;
+      static_cast<size_t>(RpcMethod::kResetCache) + 1;
   static constexpr size_t kNumStatusCodes = 17;
 
   prometheus::Counter& MakeCounter(const char* name, const char* help,

@@ -57,6 +57,28 @@ grpc::ServerUnaryReactor* GenerateService::Cancel(
   return End(context, RpcMethod::kCancel, DoCancel(*request));
 }
 
+// The engine answers between two steps, from its own thread. Asking for the
+// default reactor makes a new one, so that is done once.
+grpc::ServerUnaryReactor* GenerateService::ResetCache(
+    grpc::CallbackServerContext* context, const v1::ResetCacheRequest*,
+    v1::ResetCacheResponse* response) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  model_.engine->ResetPrefixCache([this, context, reactor, response](
+                                      absl::StatusOr<int64_t> dropped_tokens) {
+    grpc::Status status;
+    if (dropped_tokens.ok()) {
+      response->set_dropped_tokens(*dropped_tokens);
+      LogEvent(spdlog::level::info, "prefix cache reset",
+               {{"dropped_tokens", *dropped_tokens}});
+    } else {
+      status = Refused(dropped_tokens.status(), /*input_field=*/"");
+    }
+    Conclude(context, RpcMethod::kResetCache, status);
+    reactor->Finish(status);
+  });
+  return reactor;
+}
+
 grpc::Status GenerateService::DoTokenize(const v1::TokenizeRequest& request,
                                          v1::TokenizeResponse* response) const {
   std::vector<int32_t> tokens;
@@ -125,6 +147,10 @@ void GenerateService::DoGetStats(v1::GetStatsResponse* response) const {
   response->set_kv_pages_total(stats.pages_total);
   response->set_kv_pages_free(stats.pages_free);
   response->set_kv_pages_used(stats.pages_used);
+  response->set_kv_pages_cached(stats.pages_cached);
+  response->set_prefix_query_tokens(stats.prefix_query_tokens);
+  response->set_prefix_hit_tokens(stats.prefix_hit_tokens);
+  response->set_prefix_evictions(stats.prefix_evictions);
   response->set_page_tokens(stats.page_tokens);
   response->set_requests_finished(stats.requests_finished);
   response->set_prompt_tokens(stats.prompt_tokens);
@@ -152,13 +178,19 @@ grpc::Status GenerateService::DoCancel(const v1::CancelRequest& request) const {
 grpc::ServerUnaryReactor* GenerateService::End(
     grpc::CallbackServerContext* context, RpcMethod method,
     const grpc::Status& status) const {
+  Conclude(context, method, status);
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(status);
+  return reactor;
+}
+
+void GenerateService::Conclude(grpc::CallbackServerContext* context,
+                               RpcMethod method,
+                               const grpc::Status& status) const {
   const CallMetadata metadata = ReadCallMetadata(*context);
   EchoCallMetadata(metadata, metadata.request_id, context);
   if (shared_.metrics != nullptr)
     shared_.metrics->OnRpc(method, status.error_code());
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(status);
-  return reactor;
 }
 
 }  // namespace sentencekv

@@ -39,6 +39,10 @@ class GenerateService final : public v1::SentenceKv::CallbackService {
   grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* context,
                                    const v1::CancelRequest* request,
                                    v1::CancelResponse* response) override;
+  grpc::ServerUnaryReactor* ResetCache(
+      grpc::CallbackServerContext* context,
+      const v1::ResetCacheRequest* request,
+      v1::ResetCacheResponse* response) override;
 
  private:
   grpc::Status DoTokenize(const v1::TokenizeRequest& request,
@@ -50,7 +54,10 @@ class GenerateService final : public v1::SentenceKv::CallbackService {
   void DoGetStats(v1::GetStatsResponse* response) const;
   grpc::Status DoCancel(const v1::CancelRequest& request) const;
 
-  // Echoes the call's metadata, counts it, and ends it with `status`.
+  // Echoes the call's metadata and counts it: what is done before its end.
+  void Conclude(grpc::CallbackServerContext* context, RpcMethod method,
+                const grpc::Status& status) const;
+  // Concludes the call and ends it with `status`.
   grpc::ServerUnaryReactor* End(grpc::CallbackServerContext* context,
                                 RpcMethod method,
                                 const grpc::Status& status) const;

@@ -122,6 +122,8 @@ grpc::Status ToKv(const v1::KvParams& wire, const ServedModel& served,
       wire.has_policy() ? wire.policy() : served.default_kv_policy;
   options->token_budget = wire.token_budget();
   options->semantic_factor = wire.semantic_factor();
+  options->bypass_prefix_cache = wire.bypass_prefix_cache();
+  options->cache_salt = wire.cache_salt();
   const absl::Status status = ValidateKvOptions(*options);
   if (!status.ok()) return Invalid("kv", std::string(status.message()));
   return grpc::Status::OK;

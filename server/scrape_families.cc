@@ -44,14 +44,31 @@ constexpr std::pair<const char*, const char*> kAliases[] = {
     {"sentencekv_requests_waiting", "vllm:num_requests_waiting"},
     {"sentencekv_requests_running", "vllm:num_requests_running"},
     {"sentencekv_kv_usage_ratio", "vllm:kv_cache_usage_perc"},
-    {"sentencekv_prompt_tokens_total", "vllm:prefix_cache_queries_total"},
-    {"sentencekv_cached_tokens_total", "vllm:prefix_cache_hits_total"},
+    {"sentencekv_prefix_cache_queries_total",
+     "vllm:prefix_cache_queries_total"},
+    {"sentencekv_prefix_cache_hits_total", "vllm:prefix_cache_hits_total"},
     {"sentencekv_preemptions_total", "vllm:num_preemptions_total"},
     {"sentencekv_time_to_first_token_seconds",
      "vllm:time_to_first_token_seconds"},
     {"sentencekv_inter_token_latency_seconds",
      "vllm:inter_token_latency_seconds"},
 };
+
+void AppendPrefixFamilies(const EngineStats& stats, const Labels& labels,
+                          MetricFamilies* families) {
+  AppendGauge("sentencekv_prefix_cache_pages",
+              "Free pages that hold K and V for reuse", labels,
+              stats.pages_cached, families);
+  AppendCounter("sentencekv_prefix_cache_queries_total",
+                "Prompt tokens looked up in the prefix cache", labels,
+                stats.prefix_query_tokens, families);
+  AppendCounter("sentencekv_prefix_cache_hits_total",
+                "Prompt tokens found there", labels, stats.prefix_hit_tokens,
+                families);
+  AppendCounter("sentencekv_prefix_cache_evictions_total",
+                "Cached pages given up for want of memory", labels,
+                stats.prefix_evictions, families);
+}
 
 }  // namespace
 
@@ -95,6 +112,7 @@ void AppendEngineFamilies(const EngineStats& stats,
                 stats.preemptions, families);
   AppendCounter("sentencekv_steps_total", "Engine steps", labels, stats.steps,
                 families);
+  AppendPrefixFamilies(stats, labels, families);
   AppendGauge("vllm:cache_config_info", "Shape of the KV pool; always 1",
               {{"model_name", model_name},
                {"block_size", std::to_string(stats.page_tokens)},

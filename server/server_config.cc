@@ -220,6 +220,11 @@ void AddCacheFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
       ->check(CheckedBy(ParseKvDtype, "TYPE"))
       ->capture_default_str()
       ->group(group);
+  app.add_option("--prefix_cache", config.prefix_cache,
+                 "Reuse the K and V of prompts and answers that begin alike: "
+                 "true or false")
+      ->capture_default_str()
+      ->group(group);
 }
 
 void AddComputeFlags(CLI::App& app, ServerConfig& config) {

@@ -53,6 +53,7 @@ struct ServerConfig {
   std::string kv_policy = "full";
   int64_t kv_host_memory_bytes = 0;  // 0: see DefaultKvHostMemory
   DType kv_dtype = DType::kF16;
+  bool prefix_cache = true;
 
   int threads = 0;  // 0: one per core
   std::string cpu_level = "auto";

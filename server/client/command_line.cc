@@ -23,6 +23,7 @@ std::vector<std::unique_ptr<Command>> MakeCommands() {
   commands.push_back(MakeModelsCommand());
   commands.push_back(MakeStatsCommand());
   commands.push_back(MakeCancelCommand());
+  commands.push_back(MakeResetCacheCommand());
   commands.push_back(MakeHealthCommand());
   commands.push_back(MakeBenchCommand());
   return commands;

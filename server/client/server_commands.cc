@@ -1,5 +1,5 @@
-// sentencekv models, stats, cancel and health: what is asked of the server
-// itself.
+// sentencekv models, stats, cancel, reset-cache and health: what is asked of
+// the server itself.
 #include <chrono>
 #include <ostream>
 #include <thread>
@@ -148,6 +148,12 @@ std::unique_ptr<Command> MakeStatsCommand() {
 }
 std::unique_ptr<Command> MakeCancelCommand() {
   return std::make_unique<CancelCommand>();
+}
+std::unique_ptr<Command> MakeResetCacheCommand() {
+  return std::make_unique<
+      ShowCommand<v1::ResetCacheRequest, v1::ResetCacheResponse>>(
+      "reset-cache", "Forget the cached prefixes that no request uses",
+      &v1::SentenceKv::StubInterface::ResetCache);
 }
 std::unique_ptr<Command> MakeHealthCommand() {
   return std::make_unique<HealthCommand>();

@@ -1,6 +1,8 @@
 #include "cache/kv_cache.h"
 
+#include <cstring>
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -83,6 +85,191 @@ TEST_F(KvCacheTest, KeepsItsPromise) {
   }
   EXPECT_EQ(cache_->stats().used, 0);
   pool_->CheckInvariantsForTest();
+}
+
+// --- reuse ---
+
+std::vector<int32_t> Tokens(int64_t count) {
+  std::vector<int32_t> tokens;
+  for (int64_t i = 0; i < count; ++i) tokens.push_back(100 + i);
+  return tokens;
+}
+
+// Selects while it decodes, and wants the last queries of the prompt.
+class ReplayingPolicy final : public KvPolicy {
+ public:
+  explicit ReplayingPolicy(int64_t num_replayed) : replayed_(num_replayed) {}
+  std::string_view name() const override { return "replaying"; }
+  absl::Status Validate(const KvOptions&) const override {
+    return absl::OkStatus();
+  }
+  std::unique_ptr<PolicyState> NewState(const KvOptions&) const override {
+    return nullptr;
+  }
+  int64_t num_replayed() const override { return replayed_; }
+  absl::Status OnReuse(Backend&, const PagePool&, CachedSequence& sequence,
+                       std::span<const int32_t> tokens) override {
+    EXPECT_EQ(sequence.num_tokens, static_cast<int64_t>(tokens.size()));
+    reused.emplace_back(tokens.begin(), tokens.end());
+    return status;
+  }
+  void OnAppend(std::span<const StepSequence>) override {}
+  absl::Status Attend(Backend&, const PagePool&, const AttendInput&) override {
+    return absl::OkStatus();
+  }
+  void OnRelease(CachedSequence&) override {}
+
+  std::vector<std::vector<int32_t>> reused;
+  absl::Status status;
+
+ private:
+  const int64_t replayed_;
+};
+
+// What the engine does with a sequence, from its first step to its end.
+void RunThrough(KvCache& cache, const std::vector<int32_t>& tokens,
+                const KvOptions& options = {}) {
+  const auto count = static_cast<int64_t>(tokens.size());
+  auto lease = cache.Open(options, cache.Match(options, tokens, count, count));
+  ASSERT_TRUE(lease->Reserve(count).ok());
+  ASSERT_TRUE(lease->Begin(tokens).ok());
+  lease->sequence().num_prompt = lease->sequence().num_tokens = count;
+  lease->Register(tokens);
+}
+
+TEST_F(KvCacheTest, ASequenceLeavesItsWholePages) {
+  const std::vector<int32_t> tokens = Tokens(2 * kPageTokens + 5);
+  RunThrough(*cache_, tokens);
+  EXPECT_EQ(cache_->stats().used, 0);
+  EXPECT_EQ(cache_->stats().cached, 2);
+  const PrefixMatch match = cache_->Match({}, tokens, tokens.size(), 1000);
+  EXPECT_EQ(match.num_tokens, 2 * kPageTokens);
+  EXPECT_EQ(cache_->PagesWanted(match, tokens.size()), 3);
+  auto lease = cache_->Open({}, match);
+  EXPECT_EQ(lease->sequence().num_tokens, 2 * kPageTokens);
+  EXPECT_EQ(lease->sequence().pages, match.pages);
+  EXPECT_EQ(cache_->stats().used, 2);
+  EXPECT_EQ(cache_->PagesWanted(match, tokens.size()), 1);
+  ASSERT_TRUE(lease->Reserve(tokens.size()).ok());
+  EXPECT_EQ(cache_->stats().used, 3);
+  EXPECT_EQ(cache_->ResetPrefixes(), 0);
+  lease.reset();
+  EXPECT_EQ(cache_->ResetPrefixes(), 2 * kPageTokens);
+}
+
+// All of a prompt is known, but its last token is computed again: the page it
+// lies in belongs to others and is copied.
+TEST_F(KvCacheTest, CopiesAPageThatWillBeWrittenAgain) {
+  const std::vector<int32_t> tokens = Tokens(2 * kPageTokens);
+  RunThrough(*cache_, tokens);
+  const PrefixMatch match = cache_->Match({}, tokens, tokens.size(), 1000);
+  EXPECT_EQ(match.num_tokens, 2 * kPageTokens - 1);
+  EXPECT_EQ(cache_->PagesWanted(match, tokens.size()), 3);
+  std::memset(pool_->layer(0).head(match.pages[1], 0), 0x5a, 8);
+  auto lease = cache_->Open({}, match);
+  EXPECT_EQ(lease->HeldPages(), match.pages);
+  EXPECT_EQ(lease->sequence().pages.size(), 1u);
+  ASSERT_TRUE(lease->Reserve(tokens.size()).ok());
+  EXPECT_EQ(cache_->stats().used, 3);
+  ASSERT_TRUE(lease->Begin(tokens).ok());
+  EXPECT_EQ(cache_->stats().used, 2);
+  const int32_t copy = lease->sequence().pages[1];
+  EXPECT_NE(copy, match.pages[1]);
+  EXPECT_EQ(std::memcmp(pool_->layer(0).head(copy, 0),
+                        pool_->layer(0).head(match.pages[1], 0), 8),
+            0);
+  ASSERT_TRUE(lease->Begin(tokens).ok());
+  EXPECT_EQ(backend_.num_page_copies(), 1) << "once";
+  // When it is complete it is known already: the copy is given up.
+  lease->sequence().num_tokens = 2 * kPageTokens;
+  lease->Register(tokens);
+  EXPECT_EQ(lease->sequence().pages[1], match.pages[1]);
+  EXPECT_EQ(cache_->stats().used, 2);
+  lease.reset();
+  EXPECT_EQ(cache_->stats().cached, 2);
+  pool_->CheckInvariantsForTest();
+  cache_->prefixes()->CheckInvariantsForTest();
+}
+
+TEST_F(KvCacheTest, ALeaseThatNeverBeganGivesTheSourceOfItsCopyBack) {
+  const std::vector<int32_t> tokens = Tokens(2 * kPageTokens);
+  RunThrough(*cache_, tokens);
+  cache_->Open({}, cache_->Match({}, tokens, tokens.size(), 1000)).reset();
+  EXPECT_EQ(cache_->stats().cached, 2);
+  pool_->CheckInvariantsForTest();
+  cache_->prefixes()->CheckInvariantsForTest();
+}
+
+TEST_F(KvCacheTest, AFailedCopyIsTold) {
+  const std::vector<int32_t> tokens = Tokens(kPageTokens);
+  RunThrough(*cache_, tokens);
+  auto lease = cache_->Open({}, cache_->Match({}, tokens, tokens.size(), 1000));
+  ASSERT_TRUE(lease->Reserve(tokens.size()).ok());
+  backend_.FailPageCopies(absl::DataLossError("the device is gone"));
+  EXPECT_EQ(lease->Begin(tokens).code(), absl::StatusCode::kDataLoss);
+  lease.reset();
+  EXPECT_EQ(cache_->stats().used, 0);
+  pool_->CheckInvariantsForTest();
+}
+
+TEST_F(KvCacheTest, BypassNeitherFindsNorLeaves) {
+  const std::vector<int32_t> tokens = Tokens(2 * kPageTokens);
+  const KvOptions bypass = {.bypass_prefix_cache = true};
+  EXPECT_FALSE(cache_->Reuses(bypass));
+  RunThrough(*cache_, tokens, bypass);
+  EXPECT_EQ(cache_->stats().cached, 0);
+  RunThrough(*cache_, tokens);
+  EXPECT_EQ(cache_->stats().cached, 2);
+  EXPECT_EQ(cache_->Match(bypass, tokens, tokens.size(), 1000).num_tokens, 0);
+  const KvOptions salted = {.cache_salt = "other"};
+  EXPECT_EQ(cache_->Match(salted, tokens, tokens.size(), 1000).num_tokens, 0);
+}
+
+TEST_F(KvCacheTest, ReusesNothingWhenTurnedOff) {
+  cache_.reset();
+  cache_ = *KvCache::Create(*pool_, "full", {.enabled = false});
+  const std::vector<int32_t> tokens = Tokens(2 * kPageTokens);
+  RunThrough(*cache_, tokens);
+  EXPECT_EQ(cache_->stats().cached, 0);
+  EXPECT_EQ(cache_->prefixes(), nullptr);
+  EXPECT_EQ(cache_->Match({}, tokens, tokens.size(), 1000).num_tokens, 0);
+  EXPECT_EQ(cache_->ResetPrefixes(), 0);
+}
+
+TEST_F(KvCacheTest, APolicyIsToldOnceOfWhatItDoesNotCompute) {
+  const std::vector<int32_t> tokens = Tokens(3 * kPageTokens);
+  cache_.reset();  // a pool has one keeper
+  PrefixCache prefixes(*pool_, HashPage);
+  ReplayingPolicy policy(18);
+  {
+    SequenceLease lease(*pool_, &prefixes, policy, {}, {});
+    ASSERT_TRUE(lease.Reserve(tokens.size()).ok());
+    ASSERT_TRUE(lease.Begin(tokens).ok());
+    EXPECT_TRUE(policy.reused.empty());
+    // Two pages of prompt; the third is generated, and not what exact
+    // attention would have made of it.
+    lease.sequence().num_prompt = 2 * kPageTokens + 3;
+    lease.sequence().num_tokens = 3 * kPageTokens;
+    lease.Register(tokens);
+  }
+  EXPECT_EQ(pool_->stats().cached, 2);
+  SequenceLease lease(*pool_, &prefixes, policy, {},
+                      prefixes.Match("", tokens, 30));
+  ASSERT_TRUE(lease.Reserve(tokens.size()).ok());
+  policy.status = absl::InternalError("no index");
+  EXPECT_EQ(lease.Begin(tokens), policy.status);
+  EXPECT_TRUE(lease.Begin(tokens).ok());
+  ASSERT_EQ(policy.reused.size(), 1u);
+  EXPECT_EQ(policy.reused[0], Tokens(30));
+}
+
+TEST(MaxReusable, LeavesWhatThePolicyReplays) {
+  EXPECT_EQ(MaxReusable(ReplayingPolicy(1), 100, 100), 99);
+  EXPECT_EQ(MaxReusable(ReplayingPolicy(1), 140, 100), 139) << "preempted";
+  EXPECT_EQ(MaxReusable(ReplayingPolicy(32), 100, 100), 68);
+  EXPECT_EQ(MaxReusable(ReplayingPolicy(32), 140, 100), 68) << "preempted";
+  EXPECT_EQ(MaxReusable(ReplayingPolicy(32), 20, 20), 0);
+  EXPECT_EQ(MaxReusable(ReplayingPolicy(1), 1, 1), 0);
 }
 
 TEST_F(KvCacheTest, ValidatesPolicyAndOptions) {

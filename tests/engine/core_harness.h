@@ -55,17 +55,19 @@ struct HarnessOptions {
   int64_t num_pages = 64;
   LlmEngineOptions engine;
   ScriptedModelOptions model;
+  PrefixCacheOptions prefixes;
 };
 
-// After every step the pool's invariants are checked and its pages counted
-// against those that requests hold.
+// After every step the invariants of pool and prefix cache are checked, and the
+// pool's pages counted against those that requests hold.
 class CoreHarness final : public EngineObserver {
  public:
   explicit CoreHarness(const HarnessOptions& options = {})
       : model(options.model),
         pool(*PagePool::Create(backend,
                                ScriptedModel::Layout(options.num_pages))),
-        cache(*KvCache::Create(*pool, "full", {.tokenizer = &tokenizer})),
+        cache(*KvCache::Create(*pool, "full", {.tokenizer = &tokenizer},
+                               options.prefixes)),
         queue(std::make_shared<RequestQueue>(
             RequestQueueLimits{options.engine.max_waiting,
                                options.engine.max_waiting_tokens,
@@ -91,6 +93,9 @@ class CoreHarness final : public EngineObserver {
   bool Step() {
     const bool stepped = core->Step();
     pool->CheckInvariantsForTest();
+    if (cache->prefixes() != nullptr) {
+      cache->prefixes()->CheckInvariantsForTest();
+    }
     return stepped;
   }
   // Steps until nothing is to do; fails the test when that takes for ever.
@@ -101,6 +106,7 @@ class CoreHarness final : public EngineObserver {
   void OnStep(const StepStats& step, const EngineStats& stats) override {
     steps.push_back(step);
     EXPECT_EQ(stats.pages_free + stats.pages_used, stats.pages_total);
+    EXPECT_LE(stats.pages_cached, stats.pages_free);
   }
   void OnFinished(const Finish& finish) override {
     finished.push_back(finish.reason);

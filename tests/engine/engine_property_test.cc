@@ -1,6 +1,7 @@
 // Random schedules against each request run alone: whatever runs beside a
-// request, however its prompt is cut, however often it is preempted and however
-// slowly it is read, its tokens and its text are the same.
+// request or ran before it, however its prompt is cut, however much of it is
+// reused, however often it is preempted and however slowly it is read, its
+// tokens and its text are the same.
 #include <algorithm>
 #include <map>
 #include <random>
@@ -17,10 +18,16 @@ GenerateRequest RandomRequest(std::mt19937& random, int number,
                               int64_t max_prompt) {
   GenerateRequest request;
   request.request_id = "r" + std::to_string(number);
+  // A piece of one of three documents, then tokens of its own.
   const int64_t prompt_tokens = 1 + random() % max_prompt;
+  const int64_t shared_tokens = random() % 4 == 0 ? 0 : random() % 200;
+  const int64_t document = random() % 3;
   for (int64_t i = 0; i < prompt_tokens; ++i) {
-    request.prompt.push_back(random() % 256);
+    request.prompt.push_back(
+        i < shared_tokens ? (i * 7 + i / 5 + document) % 256 : random() % 256);
   }
+  if (random() % 8 == 0) request.kv.cache_salt = "salt";
+  request.kv.bypass_prefix_cache = random() % 10 == 0;
   request.sampling.temperature = random() % 2 == 0 ? 0.0f : 1.3f;
   request.sampling.seed = random();
   if (random() % 4 == 0) request.sampling.top_k = 1 + random() % 40;
@@ -47,6 +54,12 @@ HarnessOptions RandomOptions(std::mt19937& random) {
   options.engine.outbox_capacity = 1 + random() % 20;
   options.model.max_tokens_per_step = 2 + random() % 100;
   options.model.max_logits_per_step = 2 + random() % 20;
+  options.prefixes.enabled = random() % 8 != 0;
+  if (random() % 8 == 0) {
+    options.prefixes.hash = [](uint64_t, std::span<const int32_t> tokens) {
+      return static_cast<uint64_t>(tokens[0] % 2);  // collides nearly always
+    };
+  }
   return options;
 }
 
@@ -99,7 +112,8 @@ struct Client {
   int read_every = 1;  // steps between reads: a slow reader fills its outbox
 };
 
-void RunTrace(uint32_t seed) {
+// Adds the counts of the trace to *totals.
+void RunTrace(uint32_t seed, EngineStats* totals) {
   std::mt19937 random(seed);
   const HarnessOptions options = RandomOptions(random);
   CoreHarness harness(options);
@@ -138,8 +152,12 @@ void RunTrace(uint32_t seed) {
   }
 
   harness.RunUntilIdle();
+  const EngineStats stats = harness.core->stats();
+  totals->prefix_hit_tokens += stats.prefix_hit_tokens;
+  totals->prefix_evictions += stats.prefix_evictions;
+  totals->preemptions += stats.preemptions;
   EXPECT_EQ(harness.pool->stats().used, 0);
-  EXPECT_EQ(harness.core->stats().waiting, 0);
+  EXPECT_EQ(stats.waiting, 0);
   EXPECT_EQ(harness.core->stats().waiting_tokens, 0);
   EXPECT_EQ(harness.finished.size(), clients.size());
   EXPECT_TRUE(harness.queue->AwaitIdle(absl::ZeroDuration()));
@@ -150,6 +168,12 @@ void RunTrace(uint32_t seed) {
     GenerateRequest undisturbed = client.request;
     undisturbed.deadline = absl::InfiniteFuture();
     const Collected alone = RunAlone(undisturbed, harness.max_request_tokens);
+    const Usage& usage = client.got.finish->usage;
+    EXPECT_LT(usage.cached_tokens, usage.prompt_tokens);
+    if (client.request.kv.bypass_prefix_cache ||
+        client.request.output.prompt_logprobs) {
+      EXPECT_EQ(usage.cached_tokens, 0);
+    }
     switch (client.got.finish->reason) {
       case FinishReason::kStop:
       case FinishReason::kLength:
@@ -172,11 +196,16 @@ void RunTrace(uint32_t seed) {
 class EngineProperty : public ::testing::TestWithParam<uint32_t> {};
 
 TEST_P(EngineProperty, EachRequestIsAnsweredAsIfAlone) {
+  EngineStats totals;
   for (uint32_t seed = GetParam(); seed < GetParam() + 50; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
-    RunTrace(seed);
+    RunTrace(seed, &totals);
     if (HasFailure()) return;
   }
+  // The traces are only worth something if they do all this.
+  EXPECT_GT(totals.prefix_hit_tokens, 1000);
+  EXPECT_GT(totals.prefix_evictions, 100);
+  EXPECT_GT(totals.preemptions, 10);
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, EngineProperty,

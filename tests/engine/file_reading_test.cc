@@ -11,9 +11,9 @@
 #include "engine/checked_math.h"
 #include "engine/mapped_file.h"
 #include "kernels/quoted.h"
-#include "tokenizer/strict_json.h"
 #include "tests/support/test_files.h"
 #include "tests/support/tiny_model.h"
+#include "tokenizer/strict_json.h"
 
 namespace sentencekv {
 namespace {

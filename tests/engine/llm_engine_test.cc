@@ -100,6 +100,41 @@ TEST_F(LlmEngineTest, GeneratesGreedily) {
   EXPECT_EQ(stats.running, 0);
 }
 
+TEST_F(LlmEngineTest, ResetsThePrefixCacheWhileItSleeps) {
+  Start();
+  const auto run = [this] {
+    auto stream = engine_->Submit(GreedyRequest("a", 70, 2));
+    return ReadAll(**stream).finish->usage.cached_tokens;
+  };
+  const auto reset = [this] {
+    absl::Notification done;
+    absl::StatusOr<int64_t> dropped;
+    engine_->ResetPrefixCache([&](absl::StatusOr<int64_t> tokens) {
+      dropped = std::move(tokens);
+      done.Notify();
+    });
+    EXPECT_TRUE(done.WaitForNotificationWithTimeout(kLong));
+    return dropped;
+  };
+  EXPECT_EQ(run(), 0);
+  EXPECT_EQ(run(), 64);
+  EXPECT_EQ(*reset(), 64);
+  EXPECT_EQ(engine_->stats().pages_cached, 0);
+  EXPECT_EQ(run(), 0);
+  engine_->Stop();
+  EXPECT_EQ(reset().status().code(), absl::StatusCode::kUnavailable);
+}
+
+TEST_F(LlmEngineTest, ThePrefixCacheCanBeOff) {
+  LlmEngineOptions options;
+  options.prefix_cache = false;
+  Start(options);
+  for (int i = 0; i < 2; ++i) {
+    auto stream = engine_->Submit(GreedyRequest("a", 70, 2));
+    EXPECT_EQ(ReadAll(**stream).finish->usage.cached_tokens, 0);
+  }
+}
+
 TEST_F(LlmEngineTest, RefusesOptionsByFieldAndValue) {
   struct Case {
     const char* field;

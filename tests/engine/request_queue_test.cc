@@ -165,6 +165,29 @@ TEST_F(RequestQueueTest, EveryCauseEndsTheWait) {
   EXPECT_TRUE(queue->stop_requested());
 }
 
+TEST_F(RequestQueueTest, EveryResetIsAnsweredOnce) {
+  auto queue = MakeQueue();
+  std::vector<absl::StatusCode> answers;
+  const auto ask = [&] {
+    queue->PushReset([&](const absl::StatusOr<int64_t>& tokens) {
+      answers.push_back(tokens.status().code());
+    });
+  };
+  ask();
+  queue->WaitForWork(absl::InfiniteFuture());  // returns
+  const std::vector<ResetCallback> asked = queue->TakeResets();
+  ASSERT_EQ(asked.size(), 1u);
+  EXPECT_TRUE(queue->TakeResets().empty());
+  asked[0](16);
+  ask();
+  queue->RequestStop();
+  ask();
+  EXPECT_EQ(answers, (std::vector<absl::StatusCode>{
+                         absl::StatusCode::kOk, absl::StatusCode::kUnavailable,
+                         absl::StatusCode::kUnavailable}));
+  EXPECT_TRUE(queue->TakeResets().empty());
+}
+
 TEST_F(RequestQueueTest, RoomInAFullOutboxEndsTheWait) {
   auto queue = MakeQueue({.outbox_capacity = 1});
   auto stream = *queue->Push(Request("a"), &reason_);

@@ -38,10 +38,14 @@ class SchedulerTest : public ::testing::Test {
     return added;
   }
 
-  // Does what the engine does with a plan.
-  static void Compute(const StepPlan& plan) {
+  // Does what the engine does with a plan. Prompts here begin alike: only some
+  // tests leave them to each other.
+  void Compute(const StepPlan& plan) {
     for (const StepShare& share : plan.shares) {
-      share.request->lease->sequence().num_tokens += share.num_tokens;
+      SequenceLease& lease = *share.request->lease;
+      ASSERT_TRUE(lease.Begin(share.request->tokens).ok());
+      lease.sequence().num_tokens += share.num_tokens;
+      if (shares_prefixes_) lease.Register(share.request->tokens);
       if (share.request->num_missing() == 0) {
         share.request->tokens.push_back(1);
       }
@@ -52,6 +56,7 @@ class SchedulerTest : public ::testing::Test {
     scheduler_->Commit(plan);
     Compute(plan);
     pool_->CheckInvariantsForTest();
+    cache_->prefixes()->CheckInvariantsForTest();
     return plan;
   }
 
@@ -68,6 +73,7 @@ class SchedulerTest : public ::testing::Test {
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Scheduler> scheduler_;
   int64_t next_arrival_ = 0;
+  bool shares_prefixes_ = false;
 };
 
 constexpr SchedulerLimits kLimits = {.max_step_tokens = 64,
@@ -159,6 +165,74 @@ TEST_F(SchedulerTest, PromisesAPreemptedRequestsPagesOnce) {
   pool_->Release(elsewhere);
 }
 
+TEST_F(SchedulerTest, ComputesOnlyWhatTheCacheHasNot) {
+  shares_prefixes_ = true;
+  Start(kLimits, 20);
+  ActiveRequest* first = Add(60);
+  Step();
+  scheduler_->Remove(first);
+  ASSERT_EQ(pool_->stats().cached, 3);
+  ActiveRequest* again = Add(60);
+  const StepPlan plan = Step();
+  EXPECT_EQ(plan.matches[0].num_tokens, 48);
+  EXPECT_EQ(TokensOf(plan, again), 12);
+  EXPECT_EQ(again->cached_tokens, 48);
+  EXPECT_EQ(again->num_tokens(), 61) << "its prompt is computed";
+  // A third needs one page beside those that are in use, and its margin.
+  std::vector<int32_t> elsewhere;
+  ASSERT_TRUE(pool_->Take(pool_->num_free() - 2, &elsewhere).ok());
+  ActiveRequest* third = Add(60);
+  EXPECT_EQ(Step().admitted, std::vector<ActiveRequest*>{third});
+  scheduler_->Remove(again);
+  scheduler_->Remove(third);
+  pool_->Release(elsewhere);
+}
+
+// Its last page would be copied, and there is no page for a copy.
+TEST_F(SchedulerTest, ARequestThatNeedsTheWholePoolIsAdmittedTwice) {
+  shares_prefixes_ = true;
+  SchedulerLimits limits = kLimits;
+  limits.max_step_tokens = 200;
+  Start(limits, 10);
+  ActiveRequest* first = Add(160);
+  Step();
+  scheduler_->Remove(first);
+  ASSERT_EQ(pool_->stats().cached, 10);
+  ActiveRequest* second = Add(160);
+  const StepPlan plan = Step();
+  EXPECT_EQ(TokensOf(plan, second), 16);
+  EXPECT_EQ(pool_->num_evictions(), 1);
+}
+
+// Two old requests want a page. The youngest shares three of its four with
+// another: without it only one page is free, so the other has to go too.
+TEST_F(SchedulerTest, SharedPagesAreFreeWithTheLastOfTheirHolders) {
+  shares_prefixes_ = true;
+  SchedulerLimits limits = kLimits;
+  limits.max_step_tokens = 128;
+  Start(limits, 20);
+  ActiveRequest* oldest = Add(14);
+  ActiveRequest* second = Add(14);
+  ActiveRequest* third = Add(49);
+  ASSERT_EQ(Step().admitted.size(), 3u);
+  scheduler_->RecordStep(Step(), absl::Milliseconds(1));
+  ActiveRequest* youngest = Add(49);
+  ASSERT_EQ(TokensOf(Step(), youngest), 1);
+  std::vector<int32_t> elsewhere;
+  ASSERT_TRUE(pool_->Take(pool_->num_free(), &elsewhere).ok());
+  const StepPlan plan = Step();
+  EXPECT_EQ(plan.preempted, (std::vector<ActiveRequest*>{youngest, third}));
+  EXPECT_EQ(TokensOf(plan, oldest), 1);
+  EXPECT_EQ(TokensOf(plan, second), 1);
+  pool_->Release(elsewhere);
+  // Both find their three pages again.
+  const StepPlan next = Step();
+  EXPECT_EQ(next.admitted, (std::vector<ActiveRequest*>{third, youngest}));
+  EXPECT_EQ(next.matches[0].num_tokens, 48);
+  EXPECT_EQ(next.matches[1].num_tokens, 48);
+  EXPECT_EQ(third->cached_tokens, 0) << "its own pages are no find";
+}
+
 TEST_F(SchedulerTest, LeavesOutThoseHeldBack) {
   Start(kLimits, 20);
   ActiveRequest* held = Add(4);
@@ -213,6 +287,7 @@ TEST_F(SchedulerTest, RandomPlansKeepTheirLimits) {
   for (uint32_t seed = 1; seed <= 150; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
+    shares_prefixes_ = seed % 2 == 0;
     SchedulerLimits limits;
     limits.max_step_tokens = 2 + random() % 60;
     limits.max_step_logits = 2 + random() % 20;

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "kernels/kv_layout.h"
 #include "nlohmann/json.hpp"
 #include "tests/integration/server_process.h"
 #include "tests/support/test_files.h"
@@ -62,9 +63,58 @@ TEST_F(ClientAndDaemon, GenerateGivesTheSameTextStreamedAndAsJson) {
   EXPECT_EQ(json["token_ids"].size(), 12u);
   EXPECT_EQ(json["generated_tokens"], 12);
   EXPECT_GT(json["prompt_tokens"], 0);
-  EXPECT_EQ(json["cached_tokens"], 0);
   EXPECT_EQ(json["finish_reason"], "length");
   EXPECT_LE(json["ttft_ms"], json["total_ms"]);
+}
+
+TEST_F(ClientAndDaemon, ARepeatedPromptIsNotComputedAgain) {
+  const auto generate = [&](std::vector<std::string> flags) {
+    flags.insert(flags.end(), {"--prompt", std::string(400, 'x') + " and so on",
+                               "--temperature", "0", "--max-tokens", "24",
+                               "--ignore-eos", "--json"});
+    return nlohmann::json::parse(server_->Client("generate", flags).out);
+  };
+  const auto first = generate({});
+  const int64_t prompt_tokens = first["prompt_tokens"];
+  ASSERT_GE(prompt_tokens, 2 * kPageTokens);
+  EXPECT_EQ(first["cached_tokens"], 0);
+  const auto second = generate({});
+  EXPECT_EQ(second["token_ids"], first["token_ids"]);
+  EXPECT_GE(second["cached_tokens"],
+            (prompt_tokens - 1) / kPageTokens * kPageTokens);
+  EXPECT_LT(second["cached_tokens"], prompt_tokens);
+  // Neither of another salt nor of a request that bypasses.
+  for (const std::vector<std::string>& flags :
+       {std::vector<std::string>{"--cache-salt", "another"},
+        std::vector<std::string>{"--bypass-prefix-cache"}}) {
+    const auto apart = generate(flags);
+    EXPECT_EQ(apart["cached_tokens"], 0) << flags[0];
+    EXPECT_EQ(apart["token_ids"], first["token_ids"]);
+  }
+  EXPECT_GT(server_->AwaitIdle().kv_pages_cached(), 0);
+  const auto reset =
+      nlohmann::json::parse(server_->Client("reset-cache", {"--json"}).out);
+  EXPECT_GT(reset["dropped_tokens"], prompt_tokens - kPageTokens);
+  EXPECT_EQ(server_->Stats().kv_pages_cached(), 0);
+  const auto third = generate({});
+  EXPECT_EQ(third["cached_tokens"], 0);
+  EXPECT_EQ(third["token_ids"], first["token_ids"]);
+}
+
+TEST_F(ClientAndDaemon, ThePrefixCacheCanBeTurnedOff) {
+  ServerProcess server(WriteTinyGguf(MakeTinyModel({})),
+                       {"--threads", "1", "--prefix_cache=false"});
+  for (int i = 0; i < 2; ++i) {
+    const auto json = nlohmann::json::parse(
+        server
+            .Client("generate", {"--prompt", std::string(200, 'x'),
+                                 "--max-tokens", "2", "--json"})
+            .out);
+    EXPECT_EQ(json["cached_tokens"], 0);
+  }
+  EXPECT_EQ(server.Client("reset-cache", {}).out, "dropped_tokens  0\n");
+  EXPECT_EQ(server.Stats().prefix_query_tokens(), 0);
+  EXPECT_EQ(server.Stop(), 0);
 }
 
 TEST_F(ClientAndDaemon, SameSeedSameText) {

@@ -64,6 +64,8 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   output.set_prompt_logprobs(true);
   output.set_render_special(true);
   request.mutable_kv()->set_policy("full");
+  request.mutable_kv()->set_bypass_prefix_cache(true);
+  request.mutable_kv()->set_cache_salt("tenant");
   ASSERT_TRUE(Generate(request).status.ok());
 
   const GenerateRequest seen = engine_->submitted(0);
@@ -90,6 +92,8 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   EXPECT_TRUE(seen.output.prompt_logprobs);
   EXPECT_TRUE(seen.output.render_special);
   EXPECT_EQ(seen.kv.policy, "full");
+  EXPECT_TRUE(seen.kv.bypass_prefix_cache);
+  EXPECT_EQ(seen.kv.cache_salt, "tenant");
 }
 
 TEST_F(GenerateTest, UnsetFieldsTakeTheirDefaults) {
@@ -104,6 +108,8 @@ TEST_F(GenerateTest, UnsetFieldsTakeTheirDefaults) {
   EXPECT_EQ(seen.stop.max_tokens, defaults.stop.max_tokens);
   EXPECT_EQ(seen.output.num_logprobs, -1);
   EXPECT_EQ(seen.kv.policy, "full");
+  EXPECT_FALSE(seen.kv.bypass_prefix_cache);
+  EXPECT_EQ(seen.kv.cache_salt, "");
 }
 
 TEST_F(GenerateTest, MaxTokensBeyondTheContextAreClamped) {

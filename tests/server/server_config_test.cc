@@ -57,6 +57,7 @@ TEST(ParseCommandLine, DefaultsAreAsDocumented) {
   EXPECT_EQ(config.kv_policy, "full");
   EXPECT_EQ(config.kv_host_memory_bytes, 0);
   EXPECT_EQ(config.kv_dtype, DType::kF16);
+  EXPECT_TRUE(config.prefix_cache);
   EXPECT_EQ(config.threads, 0);
   EXPECT_EQ(config.max_running, 64);
   EXPECT_EQ(config.max_waiting, 256);
@@ -93,6 +94,7 @@ TEST(ParseCommandLine, TakesEveryFlag) {
                                "2GiB",
                                "--kv_dtype",
                                "bf16",
+                               "--prefix_cache=false",
                                "--threads",
                                "3",
                                "--cpu_level",
@@ -142,6 +144,7 @@ TEST(ParseCommandLine, TakesEveryFlag) {
   EXPECT_EQ(config.kv_policy, "other");
   EXPECT_EQ(config.kv_host_memory_bytes, 2ll << 30);
   EXPECT_EQ(config.kv_dtype, DType::kBF16);
+  EXPECT_FALSE(config.prefix_cache);
   EXPECT_EQ(config.threads, 3);
   EXPECT_EQ(config.cpu_level, "avx2");
   EXPECT_EQ(config.max_step_tokens, 512);
@@ -192,6 +195,7 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"ThreadsText", "--threads", "many"},
         WrongCase{"Level", "--cpu_level", "sse9"},
         WrongCase{"Dtype", "--kv_dtype", "f8"},
+        WrongCase{"PrefixCache", "--prefix_cache", "perhaps"},
         WrongCase{"Memory", "--kv_host_memory", "lots"},
         WrongCase{"RunningZero", "--max_running", "0"},
         WrongCase{"RunningMany", "--max_running", "4097"},

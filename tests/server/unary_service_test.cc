@@ -132,6 +132,7 @@ TEST_F(UnaryTest, GetStatsTellsOfEngineAndProcess) {
                       .waiting_tokens = 3,
                       .pages_total = 10,
                       .pages_free = 6,
+                      .pages_cached = 12,
                       .pages_used = 4,
                       .page_tokens = 16,
                       .requests_finished = 5,
@@ -139,6 +140,9 @@ TEST_F(UnaryTest, GetStatsTellsOfEngineAndProcess) {
                       .generated_tokens = 8,
                       .preemptions = 9,
                       .steps = 11,
+                      .prefix_query_tokens = 13,
+                      .prefix_hit_tokens = 14,
+                      .prefix_evictions = 15,
                       .draining = true});
   grpc::ClientContext context;
   v1::GetStatsResponse response;
@@ -149,6 +153,10 @@ TEST_F(UnaryTest, GetStatsTellsOfEngineAndProcess) {
   EXPECT_EQ(response.kv_pages_total(), 10);
   EXPECT_EQ(response.kv_pages_free(), 6);
   EXPECT_EQ(response.kv_pages_used(), 4);
+  EXPECT_EQ(response.kv_pages_cached(), 12);
+  EXPECT_EQ(response.prefix_query_tokens(), 13);
+  EXPECT_EQ(response.prefix_hit_tokens(), 14);
+  EXPECT_EQ(response.prefix_evictions(), 15);
   EXPECT_EQ(response.page_tokens(), 16);
   EXPECT_EQ(response.requests_finished(), 5);
   EXPECT_EQ(response.prompt_tokens(), 7);
@@ -159,6 +167,24 @@ TEST_F(UnaryTest, GetStatsTellsOfEngineAndProcess) {
   EXPECT_GE(response.uptime_seconds(), 0);
   EXPECT_GT(response.resident_bytes(), 1 << 20);
   EXPECT_GT(response.threads(), 1);
+}
+
+TEST_F(UnaryTest, ResetCacheTellsWhatWasDropped) {
+  engine_->DropOnReset(4096);
+  grpc::ClientContext context;
+  context.AddMetadata("x-request-id", "reset-1");
+  v1::ResetCacheResponse response;
+  ASSERT_TRUE(stub_->ResetCache(&context, {}, &response).ok());
+  EXPECT_EQ(response.dropped_tokens(), 4096);
+  EXPECT_EQ(context.GetServerInitialMetadata().count("x-request-id"), 1u);
+}
+
+TEST_F(UnaryTest, ResetCacheOfAStoppedEngineIsUnavailable) {
+  engine_->DropOnReset(absl::UnavailableError("the engine has stopped"));
+  grpc::ClientContext context;
+  v1::ResetCacheResponse response;
+  EXPECT_EQ(stub_->ResetCache(&context, {}, &response).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST_F(UnaryTest, EchoesTheRequestId) {

@@ -115,6 +115,13 @@ grpc::Status FakeService::Cancel(grpc::ServerContext*,
   return script_.other_status;
 }
 
+grpc::Status FakeService::ResetCache(grpc::ServerContext*,
+                                     const v1::ResetCacheRequest*,
+                                     v1::ResetCacheResponse* response) {
+  *response = script_.reset_cache;
+  return script_.other_status;
+}
+
 grpc::Status FakeService::Check(
     grpc::ServerContext*, const grpc::health::v1::HealthCheckRequest* request,
     grpc::health::v1::HealthCheckResponse* response) {

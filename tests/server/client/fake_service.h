@@ -28,6 +28,7 @@ struct FakeScript {
   v1::DetokenizeResponse detokenize;
   v1::GetModelResponse model;
   v1::GetStatsResponse stats;
+  v1::ResetCacheResponse reset_cache;
   grpc::Status other_status;  // of every call but Generate
   // Health: this many UNAVAILABLE answers, then `health`.
   int health_failures = 0;
@@ -70,6 +71,9 @@ class FakeService final : public v1::SentenceKv::Service,
   grpc::Status Cancel(grpc::ServerContext* context,
                       const v1::CancelRequest* request,
                       v1::CancelResponse* response) override;
+  grpc::Status ResetCache(grpc::ServerContext* context,
+                          const v1::ResetCacheRequest* request,
+                          v1::ResetCacheResponse* response) override;
   grpc::Status Check(grpc::ServerContext* context,
                      const grpc::health::v1::HealthCheckRequest* request,
                      grpc::health::v1::HealthCheckResponse* response) override;

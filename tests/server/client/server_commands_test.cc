@@ -1,5 +1,5 @@
-// models, stats, cancel, health, tokenize, detokenize and the command line as
-// such, against a scripted server.
+// models, stats, cancel, reset-cache, health, tokenize, detokenize and the
+// command line as such, against a scripted server.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -31,6 +31,7 @@ FakeScript ServerScript() {
   script.stats.set_kv_pages_free(1LL << 40);
   script.stats.set_uptime_seconds(1.5);
   script.stats.set_draining(true);
+  script.reset_cache.set_dropped_tokens(4096);
   script.tokenize.add_token_ids(7);
   script.tokenize.add_token_ids(9);
   script.tokenize.add_token_bytes("He");
@@ -69,6 +70,13 @@ TEST(CancelCommand, SendsTheId) {
   EXPECT_EQ(Ask(server, {"cancel", "r7"}).code, ClientExitCode::kOk);
   EXPECT_EQ(server.cancel_requests()[0].request_id(), "r7");
   EXPECT_EQ(Ask(server, {"cancel"}).code, ClientExitCode::kUsage);
+}
+
+TEST(ResetCacheCommand, PrintsWhatWasDropped) {
+  const FakeService server(ServerScript());
+  EXPECT_EQ(Ask(server, {"reset-cache"}).out, "dropped_tokens  4096\n");
+  EXPECT_EQ(Ask(server, {"reset-cache", "--json"}).out,
+            "{\"dropped_tokens\":4096}\n");
 }
 
 TEST(HealthCommand, TellsByItsExitCode) {
@@ -130,9 +138,13 @@ TEST(ServerCommands, ErrorsOfTheServerBecomeExitCodes) {
   script.other_status = grpc::Status(grpc::StatusCode::NOT_FOUND, "no such");
   const FakeService server(script);
   const std::vector<std::vector<std::string>> kCommands = {
-      {"models"},          {"stats"},
-      {"cancel", "r"},     {"tokenize", "--prompt", "a"},
-      {"detokenize", "1"}, {"bench", "--requests", "1"}};
+      {"models"},
+      {"stats"},
+      {"cancel", "r"},
+      {"reset-cache"},
+      {"tokenize", "--prompt", "a"},
+      {"detokenize", "1"},
+      {"bench", "--requests", "1"}};
   for (const auto& command : kCommands) {
     const ClientRun run = Ask(server, command);
     EXPECT_EQ(run.code, ClientExitCode::kInvalid) << command[0];

@@ -63,7 +63,9 @@ class PolicyState {
 
 // One sequence as the cache sees it: its page table and its policy's state.
 struct CachedSequence {
-  // Position p lies in pages[p / kPageTokens].
+  // Position p lies in pages[p / kPageTokens]. Between steps an id may become
+  // that of another page with the same K and V: equal prefixes lie in the pool
+  // once.
   std::vector<int32_t> pages;
   // Positions whose K and V are written, after the last step.
   int64_t num_tokens = 0;

@@ -100,9 +100,6 @@ class ReplayingPolicy final : public KvPolicy {
  public:
   explicit ReplayingPolicy(int64_t num_replayed) : replayed_(num_replayed) {}
   std::string_view name() const override { return "replaying"; }
-  absl::Status Validate(const KvOptions&) const override {
-    return absl::OkStatus();
-  }
   std::unique_ptr<PolicyState> NewState(const KvOptions&) const override {
     return nullptr;
   }
@@ -227,7 +224,7 @@ TEST_F(KvCacheTest, BypassNeitherFindsNorLeaves) {
 
 TEST_F(KvCacheTest, ReusesNothingWhenTurnedOff) {
   cache_.reset();
-  cache_ = *KvCache::Create(*pool_, "full", {.enabled = false});
+  cache_ = *KvCache::Create(*pool_, "full", context_, {.enabled = false});
   const std::vector<int32_t> tokens = Tokens(2 * kPageTokens);
   RunThrough(*cache_, tokens);
   EXPECT_EQ(cache_->stats().cached, 0);

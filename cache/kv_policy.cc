@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "cache/sentence_paper_policy.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 #include "kernels/check.h"
@@ -20,6 +21,12 @@ struct PolicyEntry {
 constexpr PolicyEntry kPolicies[] = {
     {"full", [](const KvPolicyContext&) { return MakeFullPolicy(); },
      &ValidateFullOptions},
+    {"sentence-paper",
+     [](const KvPolicyContext& context) {
+       return MakeSentencePaperPolicy(context.shape,
+                                      PaperSentenceEnds(*context.tokenizer));
+     },
+     &ValidateSentencePaperOptions},
 };
 
 constexpr auto kPolicyNames = [] {

@@ -358,6 +358,51 @@ absl::Status Backend::ScoreSentences(const ScoreSentencesParams& params) {
   return check.ok() ? DoScoreSentences(params) : check.status();
 }
 
+absl::Status Backend::AttentionMass(const AttentionMassParams& params) {
+  ArgumentCheck check("AttentionMass");
+  if (!check.Count("num_queries", params.num_queries).ok()) {
+    return check.status();
+  }
+  if (params.num_queries == 0) return absl::OkStatus();
+  const KvLayout& layout = params.kv.layout;
+  check.NotNull("queries", params.queries)
+      .NotNull("out", params.out)
+      .NotNull("kv.base", params.kv.base)
+      .Layout(layout)
+      .Head(layout.head_dim)
+      .Positive("num_heads", params.num_heads);
+  if (!check.ok()) return check.status();
+  const KvSequence sequence = {.num_rows = params.num_queries,
+                               .position = params.first_position,
+                               .pages = params.pages};
+  check
+      .That(params.num_heads % layout.num_kv_heads == 0,
+            "num_heads must be a multiple of num_kv_heads")
+      .Sequences(layout, &sequence, 1);
+  return check.ok() ? DoAttentionMass(params) : check.status();
+}
+
+absl::Status Backend::ReadKeys(const ReadKeysParams& params) {
+  ArgumentCheck check("ReadKeys");
+  if (!check.Count("num_positions", params.num_positions).ok()) {
+    return check.status();
+  }
+  if (params.num_positions == 0) return absl::OkStatus();
+  const KvLayout& layout = params.kv.layout;
+  check.NotNull("pages", params.pages)
+      .NotNull("positions", params.positions)
+      .NotNull("out", params.out)
+      .NotNull("kv.base", params.kv.base)
+      .Layout(layout)
+      .InRange("kv_head", params.kv_head, 0, layout.num_kv_heads - 1);
+  for (int64_t i = 0; check.ok() && i < params.num_positions; ++i) {
+    if (!check.Count("position", params.positions[i]).ok()) break;
+    check.InRange("page", params.pages[params.positions[i] / kPageTokens], 0,
+                  layout.num_pages - 1);
+  }
+  return check.ok() ? DoReadKeys(params) : check.status();
+}
+
 absl::Status Backend::CopyPages(const CopyPagesParams& params) {
   ArgumentCheck check("CopyPages");
   if (!check.Count("num_pages", params.num_pages).ok()) return check.status();

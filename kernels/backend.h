@@ -66,6 +66,9 @@ class Backend {
   absl::Status SelectedAttention(const SelectedAttentionParams& params);
   absl::Status IndexSentences(const IndexSentencesParams& params);
   absl::Status ScoreSentences(const ScoreSentencesParams& params);
+  // These two give their result in host memory, at once.
+  absl::Status AttentionMass(const AttentionMassParams& params);
+  absl::Status ReadKeys(const ReadKeysParams& params);
   absl::Status CopyPages(const CopyPagesParams& params);
 
  private:
@@ -84,6 +87,8 @@ class Backend {
       const SelectedAttentionParams& params) = 0;
   virtual absl::Status DoIndexSentences(const IndexSentencesParams& params) = 0;
   virtual absl::Status DoScoreSentences(const ScoreSentencesParams& params) = 0;
+  virtual absl::Status DoAttentionMass(const AttentionMassParams& params) = 0;
+  virtual absl::Status DoReadKeys(const ReadKeysParams& params) = 0;
   virtual absl::Status DoCopyPages(const CopyPagesParams& params) = 0;
 };
 

@@ -185,8 +185,8 @@ struct ScoreSentencesParams {
 // How much attention the keys of a sequence get from some of its queries.
 struct AttentionMassParams {
   // Query i is at position first_position + i and sees keys 0..that position.
-  const float* queries = nullptr;  // [num_queries, H, D], turned
-  int64_t num_queries = 0;         // at least 1
+  const float* queries = nullptr;  // [num_queries, H, D], turned; host memory
+  int64_t num_queries = 0;
   int64_t first_position = 0;
   KvLayerView kv;
   const int32_t* pages = nullptr;  // of the sequence, host memory
@@ -195,6 +195,16 @@ struct AttentionMassParams {
   // Sum over the queries of softmax(q k^T * scale), for each query head and
   // key 0..first_position + num_queries - 1.
   float* out = nullptr;  // [H, first_position + num_queries], host memory
+};
+
+// Keys as the pool holds them: out[i] = K at positions[i].
+struct ReadKeysParams {
+  KvLayerView kv;
+  int64_t kv_head = 0;                 // 0..G-1
+  const int32_t* pages = nullptr;      // of the sequence, host memory
+  const int32_t* positions = nullptr;  // [num_positions], host memory
+  int64_t num_positions = 0;
+  float* out = nullptr;  // [num_positions, D], host memory
 };
 
 // Copies whole pages inside one layer-major pool, in every layer: copy on

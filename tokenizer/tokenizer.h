@@ -67,6 +67,11 @@ class Tokenizer {
   virtual bool is_control(int32_t id) const = 0;
   // The id whose control token is written exactly so, e.g. "<|eot_id|>".
   virtual std::optional<int32_t> FindControl(std::string_view text) const = 0;
+  // The ordinary token that the vocabulary spells exactly so and that stands
+  // for just these bytes. Not found are tokens whose spelling is another one:
+  // byte tokens ("<0x2E>"), and spaces, line ends and all that is not ASCII
+  // where bytes are spelt as other characters (byte-level BPE).
+  virtual std::optional<int32_t> FindLiteral(std::string_view text) const = 0;
 
   // The whole text of ids, control tokens left out unless `render_special`;
   // may end in an incomplete UTF-8 sequence.

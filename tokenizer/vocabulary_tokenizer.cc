@@ -103,11 +103,15 @@ VocabularyTokenizer::VocabularyTokenizer(const Vocabulary& vocabulary,
                                          bool adds_bos)
     : bytes_(std::move(bytes)),
       is_control_(bytes_.size()),
+      is_literal_(bytes_.size()),
       bos_id_(vocabulary.bos_id),
       adds_bos_(adds_bos && vocabulary.bos_id.has_value()) {
   SKV_CHECK(bytes_.size() == vocabulary.tokens.size());
   for (size_t id = 0; id < bytes_.size(); ++id) {
-    if (TypeOf(vocabulary, id) != kControlToken) continue;
+    if (TypeOf(vocabulary, id) != kControlToken) {
+      is_literal_[id] = bytes_[id] == vocabulary.tokens[id];
+      continue;
+    }
     is_control_[id] = true;
     controls_.Add(bytes_[id], static_cast<int32_t>(id));
   }
@@ -195,6 +199,14 @@ std::optional<int32_t> VocabularyTokenizer::FindControl(
   auto match = controls_.MatchAt(text, 0);
   if (!match.has_value() || match->end != text.size()) return std::nullopt;
   return match->id;
+}
+
+std::optional<int32_t> VocabularyTokenizer::FindLiteral(
+    std::string_view text) const {
+  for (size_t id = 0; id < bytes_.size(); ++id) {
+    if (is_literal_[id] && bytes_[id] == text) return static_cast<int32_t>(id);
+  }
+  return std::nullopt;
 }
 
 }  // namespace sentencekv

@@ -54,6 +54,8 @@ class VocabularyTokenizer : public Tokenizer {
   std::span<const int32_t> stop_ids() const final { return stop_ids_; }
   bool is_control(int32_t id) const final;
   std::optional<int32_t> FindControl(std::string_view text) const final;
+  // Looks at every token.
+  std::optional<int32_t> FindLiteral(std::string_view text) const final;
 
  protected:
   // `bytes[id]`: what the token adds to a text; of control tokens, how it is
@@ -73,6 +75,7 @@ class VocabularyTokenizer : public Tokenizer {
 
   std::vector<std::string> bytes_;  // [vocab_size]
   std::vector<bool> is_control_;    // [vocab_size]
+  std::vector<bool> is_literal_;    // [vocab_size] spelt as its bytes
   LiteralMatcher controls_;
   std::optional<int32_t> bos_id_;
   bool adds_bos_;

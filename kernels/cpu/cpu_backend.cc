@@ -11,6 +11,7 @@
 #include "kernels/check.h"
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_mass.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/weight_layout.h"
@@ -116,6 +117,13 @@ class CpuBackend final : public Backend {
   }
   absl::Status DoScoreSentences(const ScoreSentencesParams& params) override {
     RunScoreSentences(pool_, params, kernels_.score_sentences);
+    return absl::OkStatus();
+  }
+  absl::Status DoAttentionMass(const AttentionMassParams& params) override {
+    return Call(ComputeAttentionMass, params);
+  }
+  absl::Status DoReadKeys(const ReadKeysParams& params) override {
+    ReadKeyRows(params);
     return absl::OkStatus();
   }
   absl::Status DoCopyPages(const CopyPagesParams& params) override {

@@ -1,5 +1,6 @@
 #include "cache/kv_cache.h"
 
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -279,6 +280,16 @@ TEST_F(KvCacheTest, ValidatesPolicyAndOptions) {
       {{.policy = "full"}, nullptr},
       {{.policy = "fulll"}, "'fulll'"},
       {{.token_budget = 7}, "kv.token_budget"},
+      {{.policy = "sentence-paper"}, nullptr},
+      {{.policy = "sentence-paper", .token_budget = 64, .semantic_factor = 1},
+       nullptr},
+      {{.policy = "sentence-paper", .token_budget = 63},
+       "kv.token_budget: policy sentence-paper needs 64 to 2147483647 tokens, "
+       "got 63"},
+      {{.policy = "sentence-paper", .semantic_factor = 0.5},
+       "kv.semantic_factor: policy sentence-paper needs 1 to 1000, got 0.5"},
+      {{.policy = "sentence-paper", .semantic_factor = NAN},
+       "kv.semantic_factor"},
       {{.policy = "full", .semantic_factor = 2}, "kv.semantic_factor"},
   };
   for (const Case& c : cases) {

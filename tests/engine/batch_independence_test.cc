@@ -34,6 +34,11 @@ std::vector<GenerateRequest> MakeRequests(int64_t vocab_size) {
     request.sampling.temperature = i % 3 == 0 ? 0.0f : 1.0f;
     request.sampling.seed = 100 + i;
     request.output.num_logprobs = 0;
+    if (i % 4 == 3) {
+      request.kv = {.policy = "sentence-paper",
+                    .token_budget = 64 + i,
+                    .semantic_factor = 1.2};
+    }
     requests.push_back(std::move(request));
   }
   return requests;

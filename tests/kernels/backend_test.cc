@@ -240,6 +240,55 @@ TEST_F(BackendTest, ChecksAttention) {
         "page must be in 0..1, got -1"}});
 }
 
+TEST_F(BackendTest, ChecksAttentionMass) {
+  static const int32_t bad_pages[] = {0, 2};
+  ExpectRefused<AttentionMassParams>(
+      &Backend::AttentionMass,
+      {.queries = in_.data(),
+       .num_queries = 2,
+       .first_position = 15,
+       .kv = {pool_.data(), layout_},
+       .pages = indices_.data(),
+       .num_heads = 2,
+       .scale = 1,
+       .out = out_.data()},
+      {{[](auto& p) { p.queries = nullptr; }, "queries is null"},
+       {[](auto& p) { p.out = nullptr; }, "out is null"},
+       {[](auto& p) { p.pages = nullptr; }, "pages is null"},
+       {[](auto& p) { p.kv.base = nullptr; }, "kv.base is null"},
+       {[](auto& p) { p.num_queries = -1; }, "num_queries must be in 0.."},
+       {[](auto& p) { p.first_position = kHuge; }, "position must be in 0.."},
+       {[](auto& p) { p.num_heads = 0; }, "num_heads must be in 1.."},
+       {[](auto& p) {
+          p.kv.layout.num_kv_heads = 2;
+          p.num_heads = 3;
+        },
+        "multiple of num_kv_heads"},
+       {[](auto& p) { p.pages = bad_pages; }, "page must be in 0..1, got 2"}});
+}
+
+TEST_F(BackendTest, ChecksReadKeys) {
+  static const int32_t negative[] = {0, -1};
+  static const int32_t bad_pages[] = {0, 2};
+  static const int32_t positions[] = {3, 17};
+  ExpectRefused<ReadKeysParams>(
+      &Backend::ReadKeys,
+      {.kv = {pool_.data(), layout_},
+       .kv_head = 0,
+       .pages = indices_.data(),
+       .positions = positions,
+       .num_positions = 2,
+       .out = out_.data()},
+      {{[](auto& p) { p.pages = nullptr; }, "pages is null"},
+       {[](auto& p) { p.positions = nullptr; }, "positions is null"},
+       {[](auto& p) { p.out = nullptr; }, "out is null"},
+       {[](auto& p) { p.kv.base = nullptr; }, "kv.base is null"},
+       {[](auto& p) { p.kv_head = 1; }, "kv_head must be in 0..0, got 1"},
+       {[](auto& p) { p.num_positions = -1; }, "num_positions must be in 0.."},
+       {[](auto& p) { p.positions = negative; }, "position must be in 0.."},
+       {[](auto& p) { p.pages = bad_pages; }, "page must be in 0..1, got 2"}});
+}
+
 TEST_F(BackendTest, ChecksCopyPages) {
   static const int32_t bad_pages[] = {2};
   ExpectRefused<CopyPagesParams>(

@@ -93,6 +93,8 @@ TEST_F(FaultBackendTest, EveryOperationCanFail) {
   std::vector<std::byte> pool(static_cast<size_t>(layout.total_bytes()));
   const KvLayerView view = {pool.data(), layout};
   const KvSequence sequence = {.num_rows = 1, .pages = &zero};
+  const uint16_t mask = 1;
+  const SelectedTokens selected = {0, 0, &zero, &mask, 1};
   const std::pair<std::string, std::function<absl::Status()>> operations[] = {
       {"Allocate", [&] { return backend_.Allocate(1).status(); }},
       {"CopyToDevice",
@@ -137,6 +139,20 @@ TEST_F(FaultBackendTest, EveryOperationCanFail) {
        [&] {
          return backend_.Attention(
              {in.data(), out.data(), view, &sequence, 1, 1, 1});
+       }},
+      {"SelectedAttention",
+       [&] {
+         return backend_.SelectedAttention(
+             {in.data(), out.data(), view, &selected, 1, 1, 1});
+       }},
+      {"AttentionMass",
+       [&] {
+         return backend_.AttentionMass(
+             {in.data(), 1, 0, view, &zero, 1, 1, out.data()});
+       }},
+      {"ReadKeys",
+       [&] {
+         return backend_.ReadKeys({view, 0, &zero, &zero, 1, out.data()});
        }},
       {"CopyPages",
        [&] {

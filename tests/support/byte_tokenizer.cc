@@ -54,4 +54,9 @@ std::optional<int32_t> ByteTokenizer::FindControl(std::string_view text) const {
   return std::nullopt;
 }
 
+std::optional<int32_t> ByteTokenizer::FindLiteral(std::string_view text) const {
+  if (text.size() != 1) return std::nullopt;
+  return static_cast<uint8_t>(text.front());
+}
+
 }  // namespace sentencekv

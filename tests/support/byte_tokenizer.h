@@ -35,6 +35,7 @@ class ByteTokenizer : public Tokenizer {
   std::span<const int32_t> stop_ids() const override;
   bool is_control(int32_t id) const override;
   std::optional<int32_t> FindControl(std::string_view text) const override;
+  std::optional<int32_t> FindLiteral(std::string_view text) const override;
 
  private:
   bool add_bos_;

@@ -108,6 +108,7 @@ absl::Status FaultBackend::DoAttention(const AttentionParams& params) {
 absl::Status FaultBackend::DoSelectedAttention(
     const SelectedAttentionParams& params) {
   SKV_RETURN_IF_ERROR(Count("SelectedAttention"));
+  if (observer_) observer_(params);
   return inner_->SelectedAttention(params);
 }
 
@@ -121,6 +122,16 @@ absl::Status FaultBackend::DoScoreSentences(
     const ScoreSentencesParams& params) {
   SKV_RETURN_IF_ERROR(Count("ScoreSentences"));
   return inner_->ScoreSentences(params);
+}
+
+absl::Status FaultBackend::DoAttentionMass(const AttentionMassParams& params) {
+  SKV_RETURN_IF_ERROR(Count("AttentionMass"));
+  return inner_->AttentionMass(params);
+}
+
+absl::Status FaultBackend::DoReadKeys(const ReadKeysParams& params) {
+  SKV_RETURN_IF_ERROR(Count("ReadKeys"));
+  return inner_->ReadKeys(params);
 }
 
 absl::Status FaultBackend::DoCopyPages(const CopyPagesParams& params) {

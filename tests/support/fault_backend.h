@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -29,6 +30,12 @@ class FaultBackend final : public Backend {
   // Name of the method that failed, e.g. "MatMul"; empty while none has since
   // FailCall.
   std::string failed_method() const;
+  // Shows the arguments of every SelectedAttention before it runs. Not
+  // thread-safe: before the backend is used.
+  void ObserveSelections(
+      std::function<void(const SelectedAttentionParams&)> observer) {
+    observer_ = std::move(observer);
+  }
 
   std::string description() const override {
     return "fault injection on " + inner_->description();
@@ -59,6 +66,8 @@ class FaultBackend final : public Backend {
       const SelectedAttentionParams& params) override;
   absl::Status DoIndexSentences(const IndexSentencesParams& params) override;
   absl::Status DoScoreSentences(const ScoreSentencesParams& params) override;
+  absl::Status DoAttentionMass(const AttentionMassParams& params) override;
+  absl::Status DoReadKeys(const ReadKeysParams& params) override;
   absl::Status DoCopyPages(const CopyPagesParams& params) override;
 
   const std::unique_ptr<Backend> inner_;
@@ -67,6 +76,7 @@ class FaultBackend final : public Backend {
   int64_t failing_call_ = 0;  // in terms of num_calls_; 0: none
   absl::Status status_;
   std::string failed_method_;
+  std::function<void(const SelectedAttentionParams&)> observer_;
 };
 
 }  // namespace sentencekv

@@ -102,6 +102,12 @@ class MemoryBackend final : public Backend {
   absl::Status DoScoreSentences(const ScoreSentencesParams&) override {
     return NoArithmetic();
   }
+  absl::Status DoAttentionMass(const AttentionMassParams&) override {
+    return NoArithmetic();
+  }
+  absl::Status DoReadKeys(const ReadKeysParams&) override {
+    return NoArithmetic();
+  }
   absl::Status DoCopyPages(const CopyPagesParams& params) override {
     const KvLayout& layout = params.layout;
     const auto page_at = [&](int64_t layer, int32_t page) {

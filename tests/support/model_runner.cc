@@ -8,6 +8,7 @@
 #include "engine/checkpoint.h"
 #include "engine/llama_loader.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "tests/support/fault_backend.h"
 
 namespace sentencekv {
 namespace {
@@ -35,9 +36,17 @@ ModelRunner::ModelRunner(const std::string& path,
   cpu.num_threads = options.num_threads;
   cpu.level = OrFail(ParseCpuLevel(options.cpu_level));
   backend_ = OrFail(MakeCpuBackend(cpu));
+  if (options.on_selections) {
+    auto observed = std::make_unique<FaultBackend>(std::move(backend_));
+    observed->ObserveSelections(options.on_selections);
+    backend_ = std::move(observed);
+  }
   const Checkpoint checkpoint = OrFail(OpenCheckpoint(path));
-  model_ = OrFail(LoadLlama(checkpoint, OrFail(checkpoint.Config()), *backend_,
-                            options.load));
+  LlamaConfig config = OrFail(checkpoint.Config());
+  if (options.context_length > 0) {
+    config.context_length = options.context_length;
+  }
+  model_ = OrFail(LoadLlama(checkpoint, config, *backend_, options.load));
   const ModelInfo& info = model_->info();
   const KvLayout layout = {.num_layers = info.num_layers,
                            .num_pages = options.num_pages,
@@ -48,8 +57,14 @@ ModelRunner::ModelRunner(const std::string& path,
   policy_ = MakeFullPolicy();
 }
 
-size_t ModelRunner::Add() {
+size_t ModelRunner::Add() { return Add(*policy_, {}, /*num_prompt=*/0); }
+
+size_t ModelRunner::Add(KvPolicy& policy, const KvOptions& kv_options,
+                        int64_t num_prompt) {
+  policies_.push_back(&policy);
   sequences_.push_back(std::make_unique<CachedSequence>());
+  sequences_.back()->num_prompt = num_prompt;
+  sequences_.back()->policy_state = policy.NewState(kv_options);
   return sequences_.size() - 1;
 }
 
@@ -62,7 +77,8 @@ std::vector<std::vector<float>> ModelRunner::Step(std::span<const Feed> feeds) {
     const int64_t missing =
         PagesFor(length) - static_cast<int64_t>(sequence.pages.size());
     if (missing > 0) OrFail(pool_->Take(missing, &sequence.pages));
-    batch.push_back({&sequence, policy_.get(), feed.tokens, feed.num_logits});
+    batch.push_back(
+        {&sequence, policies_[feed.sequence], feed.tokens, feed.num_logits});
   }
   std::span<const float> logits;
   OrFail(model_->Forward(batch, *pool_, &logits));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,6 +22,9 @@ struct ModelRunnerOptions {
   int num_threads = 1;
   std::string cpu_level;  // "" is the highest
   ModelLoadOptions load;
+  int64_t context_length = 0;  // 0: the model's own
+  // Sees every SelectedAttention; may be null.
+  std::function<void(const SelectedAttentionParams&)> on_selections;
 };
 
 // A model with its backend, pool and policy `full`. Every failure aborts with
@@ -31,8 +35,10 @@ class ModelRunner {
   explicit ModelRunner(const std::string& path,
                        const ModelRunnerOptions& options = {});
 
-  // A new sequence; its index.
+  // A new sequence under `full`; its index.
   size_t Add();
+  // One under another policy, which must outlive the runner.
+  size_t Add(KvPolicy& policy, const KvOptions& kv_options, int64_t num_prompt);
   CachedSequence& sequence(size_t index) { return *sequences_[index]; }
 
   struct Feed {
@@ -61,6 +67,7 @@ class ModelRunner {
   std::unique_ptr<PagePool> pool_;
   std::unique_ptr<KvPolicy> policy_;
   std::vector<std::unique_ptr<CachedSequence>> sequences_;
+  std::vector<KvPolicy*> policies_;  // of the sequences
 };
 
 // The index of the highest value, the lowest one on ties.

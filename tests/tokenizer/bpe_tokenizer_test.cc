@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 
@@ -125,6 +126,19 @@ TEST(BpeTokenizer, CollectsStopIds) {
   EXPECT_EQ(tokenizer->FindControl("<|im_start|>"), count - 3);
   EXPECT_EQ(tokenizer->FindControl("<|im_start|> "), std::nullopt);
   EXPECT_EQ(tokenizer->FindControl(""), std::nullopt);
+}
+
+TEST(BpeTokenizer, FindsTokensSpeltAsTheirBytes) {
+  Vocabulary vocabulary = ByteLevelVocabulary("gpt-2", Merges());
+  const auto period = std::ranges::find(vocabulary.tokens, ".");
+  ASSERT_NE(period, vocabulary.tokens.end());
+  const auto id = static_cast<int32_t>(period - vocabulary.tokens.begin());
+  auto tokenizer = Make(std::move(vocabulary));
+  EXPECT_EQ(tokenizer->FindLiteral("."), id);
+  // There is such a token, spelt as another character.
+  EXPECT_EQ(tokenizer->FindLiteral("\n"), std::nullopt);
+  EXPECT_EQ(tokenizer->FindLiteral("<|im_start|>"), std::nullopt);
+  EXPECT_EQ(tokenizer->FindLiteral(""), std::nullopt);
 }
 
 TEST(BpeTokenizer, GivesNothingForIdsOutsideTheVocabulary) {

@@ -41,6 +41,8 @@ TEST(ByteTokenizer, RendersControlTokensOnlyWhenAsked) {
   EXPECT_EQ(tokenizer.TokenBytes(ByteTokenizer::kVocabSize, true), "");
   EXPECT_EQ(tokenizer.FindControl("<|im_start|>"), ByteTokenizer::kTurnStart);
   EXPECT_EQ(tokenizer.FindControl("im_start"), std::nullopt);
+  EXPECT_EQ(tokenizer.FindLiteral("."), '.');
+  EXPECT_EQ(tokenizer.FindLiteral(".."), std::nullopt);
   EXPECT_THAT(tokenizer.stop_ids(),
               ElementsAre(ByteTokenizer::kEos, ByteTokenizer::kTurnEnd));
 }

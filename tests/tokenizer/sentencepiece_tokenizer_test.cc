@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "tests/tokenizer/tiny_vocabularies.h"
@@ -114,6 +115,22 @@ TEST(SentencePieceTokenizer, FindsTheUnknownTokenByItsId) {
   vocabulary.unknown_id.reset();
   EXPECT_THAT(std::string(MakeTokenizer(vocabulary).status().message()),
               HasSubstr("one token must be the unknown one: 0"));
+}
+
+TEST(SentencePieceTokenizer, FindsNoByteTokenAsALiteral) {
+  Vocabulary vocabulary = SentencePieceVocabulary(kPieces);
+  auto without = Make(vocabulary);
+  const auto byte = std::ranges::find(vocabulary.tokens, "<0x21>");
+  ASSERT_NE(byte, vocabulary.tokens.end());
+  EXPECT_EQ(without->TokenBytes(
+                static_cast<int32_t>(byte - vocabulary.tokens.begin())),
+            "!");
+  EXPECT_EQ(without->FindLiteral("!"), std::nullopt);
+  vocabulary.tokens.push_back("!");
+  vocabulary.token_types.push_back(kNormalToken);
+  vocabulary.scores.push_back(-50);
+  EXPECT_EQ(Make(vocabulary)->FindLiteral("!"),
+            static_cast<int32_t>(vocabulary.tokens.size()) - 1);
 }
 
 TEST(SentencePieceTokenizer, StopsAtTheEnd) {

@@ -118,6 +118,10 @@ absl::Status KvCache::Validate(const KvOptions& options) const {
   return ValidateKvOptions(Named(options));
 }
 
+bool KvCache::RepeatsOneByOne(const KvOptions& options) const {
+  return PolicyFor(options).repeats_one_by_one();
+}
+
 PrefixMatch KvCache::Match(const KvOptions& options,
                            std::span<const int32_t> tokens, int64_t num_prompt,
                            int64_t max_tokens) const {

@@ -95,6 +95,9 @@ class KvCache {
   bool Reuses(const KvOptions& options) const {
     return prefixes_ != nullptr && !options.bypass_prefix_cache;
   }
+  // KvPolicy::repeats_one_by_one of the options' policy. REQUIRES:
+  // Validate(options).
+  bool RepeatsOneByOne(const KvOptions& options) const;
   // What a sequence of `tokens`, the first `num_prompt` of them its prompt, may
   // begin with: at most `max_tokens`, and never what the policy wants computed.
   // Takes nothing: valid until Reserve, or the end of a lease.

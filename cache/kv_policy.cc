@@ -4,6 +4,7 @@
 #include <array>
 
 #include "cache/sentence_paper_policy.h"
+#include "cache/sentence_policy.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 #include "kernels/check.h"
@@ -27,6 +28,7 @@ constexpr PolicyEntry kPolicies[] = {
                                       PaperSentenceEnds(*context.tokenizer));
      },
      &ValidateSentencePaperOptions},
+    {"sentence", &MakeSentencePolicy, &ValidateSentenceOptions},
 };
 
 constexpr auto kPolicyNames = [] {

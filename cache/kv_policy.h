@@ -121,6 +121,10 @@ class KvPolicy {
   virtual int64_t NumExact(const CachedSequence& sequence) const {
     return std::min(sequence.num_tokens, sequence.num_prompt);
   }
+  // Whether tokens that were generated are computed one a step, as they were
+  // first, when they are computed again after a preemption: where their result
+  // depends on what was selected then.
+  virtual bool repeats_one_by_one() const { return false; }
   virtual void OnAppend(std::span<const StepSequence> sequences) = 0;
   virtual absl::Status Attend(Backend& backend, const PagePool& pool,
                               const AttendInput& input) = 0;

@@ -242,6 +242,10 @@ void Scheduler::PlanPrefill(Draft& draft) {
 int64_t Scheduler::AddPrefill(Draft& draft, const Prompt& prompt,
                               int64_t count) const {
   count = std::min(count, prompt.missing);
+  if (cache_.RepeatsOneByOne(prompt.request->request.kv)) {
+    const int64_t left = prompt.request->num_prompt() - prompt.begin;
+    count = std::min(count, std::max<int64_t>(left, 1));
+  }
   const auto rows_wanted = [&prompt](int64_t tokens) {
     return prompt.request->LogitsWanted(prompt.begin, tokens);
   };

@@ -39,6 +39,7 @@ std::vector<GenerateRequest> MakeRequests(int64_t vocab_size) {
                     .token_budget = 64 + i,
                     .semantic_factor = 1.2};
     }
+    if (i % 4 == 2) request.kv = {.policy = "sentence", .token_budget = 16 + i};
     requests.push_back(std::move(request));
   }
   return requests;

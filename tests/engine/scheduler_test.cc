@@ -23,12 +23,13 @@ class SchedulerTest : public ::testing::Test {
   }
   ~SchedulerTest() override { scheduler_.reset(); }
 
-  ActiveRequest* Add(int64_t prompt_tokens) {
+  ActiveRequest* Add(int64_t prompt_tokens, const std::string& policy = "") {
     Submission submission;
     submission.arrival = next_arrival_++;
     submission.request =
         GreedyRequest(std::to_string(submission.arrival), prompt_tokens, 0);
     submission.request.sampling.seed = 1;
+    submission.request.kv.policy = policy;
     submission.stream = std::make_shared<TokenStream>(
         submission.request.request_id, size_t{1000});
     auto request = std::make_unique<ActiveRequest>(
@@ -144,6 +145,31 @@ TEST_F(SchedulerTest, PreemptsTheYoungestWhenPagesRunOut) {
   ASSERT_FALSE(plan.admitted.empty());
   EXPECT_EQ(plan.admitted[0], youngest);
   EXPECT_EQ(TokensOf(plan, youngest), tokens);
+}
+
+// What a policy's generated tokens read depends on what was selected when there
+// was one of them.
+TEST_F(SchedulerTest, GeneratedTokensComeBackOneByOneWherePoliciesWantIt) {
+  for (const std::string policy : {"full", "sentence"}) {
+    SCOPED_TRACE(policy);
+    Start(kLimits, 4);
+    ActiveRequest* oldest = Add(16);
+    ActiveRequest* youngest = Add(16, policy);
+    for (int step = 0; step < 20 && youngest->preemptions == 0; ++step) Step();
+    ASSERT_EQ(youngest->preemptions, 1);
+    const int64_t tokens = youngest->num_tokens();
+    ASSERT_GT(tokens, 18);
+    scheduler_->Remove(oldest);
+    if (policy == "full") {
+      EXPECT_EQ(TokensOf(Step(), youngest), tokens);
+      continue;
+    }
+    EXPECT_EQ(TokensOf(Step(), youngest), 16);  // the prompt
+    for (int64_t i = 16; i < tokens; ++i) {
+      EXPECT_EQ(TokensOf(Step(), youngest), 1) << i;
+    }
+    EXPECT_EQ(youngest->num_tokens(), tokens + 1);
+  }
 }
 
 // Five want a page in the same step, none is free, and each holds one: two can

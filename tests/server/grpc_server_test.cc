@@ -124,9 +124,12 @@ TEST_F(GrpcServerTest, MetadataBeyondTheLimitIsRefused) {
       Generate(TextRequest("hi"), {{"x-padding", std::string(20 << 10, 'a')}});
   EXPECT_EQ(large.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_EQ(engine_->num_submitted(), 0u);
+  // gRPC closes the connection of such a call soon after; a call that was
+  // begun on it would end with it.
+  stub_ = v1::SentenceKv::NewStub(NewChannel());
   const Answer fits =
       Generate(TextRequest("hi"), {{"x-padding", std::string(8 << 10, 'a')}});
-  EXPECT_TRUE(fits.status.ok());
+  EXPECT_TRUE(fits.status.ok()) << fits.status.error_message();
 }
 
 // proto3 strings are UTF-8; the parser refuses anything else before us.

@@ -20,15 +20,8 @@ class FullPolicy final : public KvPolicy {
 
   absl::Status Attend(Backend& backend, const PagePool& pool,
                       const AttendInput& input) override {
-    AttentionParams params;
-    params.qkv = input.qkv;
-    params.out = input.out;
-    params.kv = pool.layer(input.layer);
-    params.sequences = input.kv_sequences.data();
-    params.num_sequences = static_cast<int64_t>(input.kv_sequences.size());
-    params.num_heads = input.num_heads;
-    params.scale = input.scale;
-    return backend.Attention(params);
+    return AttendExactly(backend, pool.layer(input.layer), input,
+                         input.kv_sequences);
   }
 
   void OnRelease(CachedSequence&) override {}

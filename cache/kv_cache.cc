@@ -115,7 +115,9 @@ KvCache::KvCache(PagePool& pool, std::string_view default_policy,
                     : nullptr) {}
 
 absl::Status KvCache::Validate(const KvOptions& options) const {
-  return ValidateKvOptions(Named(options));
+  KvOptions named = options;
+  if (named.policy.empty()) named.policy = default_policy_;
+  return ValidateKvOptions(named);
 }
 
 bool KvCache::RepeatsOneByOne(const KvOptions& options) const {
@@ -158,14 +160,9 @@ int64_t KvCache::ResetPrefixes() {
   return prefixes_ == nullptr ? 0 : prefixes_->Reset() * kPageTokens;
 }
 
-KvOptions KvCache::Named(const KvOptions& options) const {
-  KvOptions named = options;
-  if (named.policy.empty()) named.policy = default_policy_;
-  return named;
-}
-
 KvPolicy& KvCache::PolicyFor(const KvOptions& options) const {
-  const auto policy = policies_.find(Named(options).policy);
+  const auto policy =
+      policies_.find(options.policy.empty() ? default_policy_ : options.policy);
   SKV_CHECK(policy != policies_.end());
   return *policy->second;
 }

@@ -124,8 +124,6 @@ class KvCache {
 
   KvCache(PagePool& pool, std::string_view default_policy, PolicyMap policies,
           const PrefixCacheOptions& prefix_options);
-  // The options with the default policy's name where they have none.
-  KvOptions Named(const KvOptions& options) const;
   // REQUIRES: Validate(options).
   KvPolicy& PolicyFor(const KvOptions& options) const;
 

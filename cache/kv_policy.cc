@@ -48,6 +48,30 @@ absl::StatusOr<const PolicyEntry*> FindPolicy(std::string_view name) {
 
 }  // namespace
 
+absl::Status AttendExactly(Backend& backend, const KvLayerView& kv,
+                           const AttendInput& input,
+                           std::span<const KvSequence> sequences) {
+  return backend.Attention({.qkv = input.qkv,
+                            .out = input.out,
+                            .kv = kv,
+                            .sequences = sequences.data(),
+                            .num_sequences = std::ssize(sequences),
+                            .num_heads = input.num_heads,
+                            .scale = input.scale});
+}
+
+absl::Status AttendToSelected(Backend& backend, const KvLayerView& kv,
+                              const AttendInput& input,
+                              std::span<const SelectedTokens> selections) {
+  return backend.SelectedAttention({.qkv = input.qkv,
+                                    .out = input.out,
+                                    .kv = kv,
+                                    .selections = selections.data(),
+                                    .num_selections = std::ssize(selections),
+                                    .num_heads = input.num_heads,
+                                    .scale = input.scale});
+}
+
 std::span<const std::string_view> KvPolicyNames() { return kPolicyNames; }
 
 absl::StatusOr<std::unique_ptr<KvPolicy>> MakeKvPolicy(

@@ -94,6 +94,15 @@ struct AttendInput {
   std::span<const KvSequence> kv_sequences;
 };
 
+// Attention of a step's rows: exactly, for `sequences`; to what was chosen, for
+// `selections`. Nothing happens for none.
+absl::Status AttendExactly(Backend& backend, const KvLayerView& kv,
+                           const AttendInput& input,
+                           std::span<const KvSequence> sequences);
+absl::Status AttendToSelected(Backend& backend, const KvLayerView& kv,
+                              const AttendInput& input,
+                              std::span<const SelectedTokens> selections);
+
 // Engine thread only, but for name.
 class KvPolicy {
  public:

@@ -35,10 +35,6 @@ class SentenceIndex {
   // Null, or [num_entries]: entries after the prompt's have 0.
   const float* prior(int64_t layer, int64_t kv_head, int64_t num_entries);
 
-  int64_t size_bytes() const {
-    return static_cast<int64_t>(memory_.size_bytes());
-  }
-
  private:
   const ModelShape shape_;
   Buffer memory_;  // [L][G][capacity_blocks_] blocks

@@ -211,25 +211,8 @@ absl::Status SentencePaperPolicy::Attend(Backend& backend, const PagePool& pool,
     SKV_RETURN_IF_ERROR(
         AttendSequence(backend, kv, input, i, &dense, &selections));
   }
-  AttentionParams exact;
-  exact.qkv = input.qkv;
-  exact.out = input.out;
-  exact.kv = kv;
-  exact.sequences = dense.data();
-  exact.num_sequences = std::ssize(dense);
-  exact.num_heads = input.num_heads;
-  exact.scale = input.scale;
-  SKV_RETURN_IF_ERROR(backend.Attention(exact));
-  const std::span<const SelectedTokens> selected = selections.Finish();
-  SelectedAttentionParams chosen;
-  chosen.qkv = input.qkv;
-  chosen.out = input.out;
-  chosen.kv = kv;
-  chosen.selections = selected.data();
-  chosen.num_selections = std::ssize(selected);
-  chosen.num_heads = input.num_heads;
-  chosen.scale = input.scale;
-  return backend.SelectedAttention(chosen);
+  SKV_RETURN_IF_ERROR(AttendExactly(backend, kv, input, dense));
+  return AttendToSelected(backend, kv, input, selections.Finish());
 }
 
 }  // namespace

@@ -55,12 +55,8 @@ class SentencePolicy final : public KvPolicy {
     return static_cast<SentenceState&>(*sequence.policy_state);
   }
   void SplitRows(const AttendInput& input);
-  absl::Status AttendDensely(Backend& backend, const KvLayerView& kv,
-                             const AttendInput& input);
-  absl::Status AttendToSentences(Backend& backend, const KvLayerView& kv,
-                                 const AttendInput& input);
   absl::Status Score(Backend& backend, const AttendInput& input);
-  void Select(const AttendInput& input);
+  void Select();
   absl::Status UpdateIndex(Backend& backend, const KvLayerView& kv,
                            const AttendInput& input);
 
@@ -122,8 +118,10 @@ absl::Status SentencePolicy::Attend(Backend& backend, const PagePool& pool,
                                     const AttendInput& input) {
   const KvLayerView kv = pool.layer(input.layer);
   SplitRows(input);
-  SKV_RETURN_IF_ERROR(AttendDensely(backend, kv, input));
-  SKV_RETURN_IF_ERROR(AttendToSentences(backend, kv, input));
+  SKV_RETURN_IF_ERROR(AttendExactly(backend, kv, input, dense_));
+  SKV_RETURN_IF_ERROR(Score(backend, input));
+  Select();
+  SKV_RETURN_IF_ERROR(AttendToSelected(backend, kv, input, selections_));
   return UpdateIndex(backend, kv, input);
 }
 
@@ -145,34 +143,6 @@ void SentencePolicy::SplitRows(const AttendInput& input) {
       rows_.push_back({&state, &step, spans, 0});
     }
   }
-}
-
-absl::Status SentencePolicy::AttendDensely(Backend& backend,
-                                           const KvLayerView& kv,
-                                           const AttendInput& input) {
-  return backend.Attention(
-      {.qkv = input.qkv,
-       .out = input.out,
-       .kv = kv,
-       .sequences = dense_.data(),
-       .num_sequences = static_cast<int64_t>(dense_.size()),
-       .num_heads = input.num_heads,
-       .scale = input.scale});
-}
-
-absl::Status SentencePolicy::AttendToSentences(Backend& backend,
-                                               const KvLayerView& kv,
-                                               const AttendInput& input) {
-  SKV_RETURN_IF_ERROR(Score(backend, input));
-  Select(input);
-  return backend.SelectedAttention(
-      {.qkv = input.qkv,
-       .out = input.out,
-       .kv = kv,
-       .selections = selections_.data(),
-       .num_selections = static_cast<int64_t>(selections_.size()),
-       .num_heads = input.num_heads,
-       .scale = input.scale});
 }
 
 absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
@@ -209,7 +179,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
        .scale = input.scale});
 }
 
-void SentencePolicy::Select(const AttendInput&) {
+void SentencePolicy::Select() {
   selections_.clear();
   if (chosen_.size() < score_items_.size()) chosen_.resize(score_items_.size());
   for (const Row& row : rows_) {

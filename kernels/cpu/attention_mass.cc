@@ -2,10 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
-#include "kernels/half.h"
+#include "kernels/cpu/kv_element.h"
 #include "kernels/kv_layout.h"
 
 namespace sentencekv {
@@ -14,17 +13,6 @@ namespace {
 // Scores that a thread keeps: 4 MiB. A longer sequence converts its keys once
 // for every few queries.
 constexpr int64_t kScoreFloats = int64_t{1} << 20;
-
-float KeyElement(const std::byte* from, DType dtype, int64_t index) {
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, from + index * 4, sizeof(value));
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, from + index * 2, sizeof(half));
-  return dtype == DType::kF16 ? F16ToF32(half) : Bf16ToF32(half);
-}
 
 // The query heads of one operation, one at a time.
 class HeadMass {
@@ -64,7 +52,7 @@ class HeadMass {
       const std::byte* from =
           params_.kv.head(params_.pages[page], head_ / group);
       for (int64_t i = 0; i < dim_ * kPageTokens; ++i) {
-        keys_[i] = KeyElement(from, params_.kv.layout.dtype, i);
+        keys_[i] = KvElement(from, params_.kv.layout.dtype, i);
       }
       for (int64_t i = 0; i < count; ++i) {
         const float* q =
@@ -125,8 +113,8 @@ void ReadKeyRows(const ReadKeysParams& params) {
         params.kv.head(params.pages[position / kPageTokens], params.kv_head);
     float* const out = params.out + i * layout.head_dim;
     for (int64_t d = 0; d < layout.head_dim; ++d) {
-      out[d] = KeyElement(from, layout.dtype,
-                          d * kPageTokens + position % kPageTokens);
+      out[d] = KvElement(from, layout.dtype,
+                         d * kPageTokens + position % kPageTokens);
     }
   }
 }

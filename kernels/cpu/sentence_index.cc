@@ -5,8 +5,8 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu/kv_element.h"
 #include "kernels/cpu/row_tiles.h"
-#include "kernels/half.h"
 #include "kernels/kv_layout.h"
 #include "kernels/sentence_block.h"
 
@@ -18,25 +18,12 @@ namespace {
 constexpr int64_t kMeanElements = 8 * 1024;
 constexpr int64_t kScoreProducts = 128 * 1024;
 
-float LoadElement(const std::byte* from, DType dtype) {
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, from, sizeof(value));
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, from, sizeof(half));
-  return dtype == DType::kF16 ? F16ToF32(half) : Bf16ToF32(half);
-}
-
 // Adds the keys of positions begin..end-1 of one page to `sums`, [D].
 void AddKeys(const std::byte* page, const KvLayout& layout, int64_t begin,
              int64_t end, float* sums) {
-  const int64_t size = SizeOf(layout.dtype);
   for (int64_t d = 0; d < layout.head_dim; ++d) {
-    const std::byte* strip = page + d * kPageTokens * size;
     for (int64_t t = begin; t < end; ++t) {
-      sums[d] += LoadElement(strip + t * size, layout.dtype);
+      sums[d] += KvElement(page, layout.dtype, d * kPageTokens + t);
     }
   }
 }

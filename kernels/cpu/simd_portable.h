@@ -27,7 +27,6 @@ struct Simd {
   }
   static void Store(float* to, Vec x) { __builtin_memcpy(to, &x, sizeof(x)); }
 
-  // F16ToF32 on four at once.
   static Vec LoadI8(const std::byte* from) {
     Vec x;
     for (int i = 0; i < kLanes; ++i) {
@@ -35,6 +34,7 @@ struct Simd {
     }
     return x;
   }
+  // F16ToF32 on four at once.
   static Vec LoadF16(const std::byte* from) {
     Halves half;
     __builtin_memcpy(&half, from, sizeof(half));

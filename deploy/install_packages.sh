@@ -8,6 +8,7 @@
 #   nightly  tests, and what the fuzz targets need
 #   runtime  only the shared libraries of the finished programs
 #   bench    what llama.cpp needs to be built for comparison
+#   eval     build, and what the evaluation needs
 #   list     prints the names of the group that follows, and installs nothing
 #
 # Nothing happens when all are there already. Needs root or sudo otherwise.
@@ -26,6 +27,7 @@ runtime_packages=(
   libprometheus-cpp-core1.0 libprometheus-cpp-pull1.0
   libsentencepiece0 libspdlog1.10)
 bench_packages=(git)
+eval_packages=(python3-venv)
 
 packages_of() {
   case "$1" in
@@ -37,9 +39,10 @@ packages_of() {
       ;;
     runtime) printf '%s\n' "${runtime_packages[@]}" ;;
     bench) printf '%s\n' "${build_packages[@]}" "${bench_packages[@]}" ;;
+    eval) printf '%s\n' "${build_packages[@]}" "${eval_packages[@]}" ;;
     *)
       echo "install_packages.sh: no group '$1'; there are build, tests," \
-        "nightly, runtime, bench" >&2
+        "nightly, runtime, bench, eval" >&2
       return 2
       ;;
   esac

@@ -14,6 +14,8 @@ from google.rpc import error_details_pb2
 from grpc_reflection.v1alpha import proto_reflection_descriptor_database
 from grpc_tools import protoc
 
+from evaluation import LostError, RefusedError
+
 ROOT = os.path.dirname(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PROTO = "sentencekv/v1/sentencekv.proto"
@@ -21,14 +23,6 @@ START_SECONDS = 120
 STOP_SECONDS = 60
 # A prompt of 8,000 tokens with a log-probability for each.
 MESSAGE_BYTES = 64 << 20
-
-
-class RefusedError(Exception):
-    """The server says that the request is wrong: repeating it is no use."""
-
-
-class LostError(Exception):
-    """The server is gone, or gave no answer in time."""
 
 
 def load_stubs(folder):
@@ -59,8 +53,9 @@ class Daemon:
         self._log_path = log_path
         self._process = None
 
-    def start(self):
-        """Returns the address, once the daemon listens."""
+    def restart(self):
+        """Returns the address, once a new daemon listens."""
+        self.stop()
         with tempfile.TemporaryDirectory() as folder:
             port_file = os.path.join(folder, "ports")
             with open(self._log_path, "ab") as log:
@@ -161,7 +156,9 @@ class Client:
         request = self._messages.GenerateRequest(chat=self._chat(row))
         request.stop.max_tokens = max_tokens
         self._set(request, fields)
-        return self._generate(request)
+        answer = self._generate(request)
+        del answer["prompt_losses"]
+        return answer
 
     def loss(self, row, fields):
         """Losses of the last tokens of a row of the suite perplexity, in
@@ -175,7 +172,7 @@ class Client:
             fields = dict(fields, forced_tokens=row["forced"])
         self._set(request, fields)
         answer = self._generate(request)
-        losses = answer.pop("losses")[-row["forced"]:]
+        losses = answer.pop("prompt_losses")[-row["forced"]:]
         if len(losses) != row["forced"]:
             raise RefusedError(f"{row['forced']} log-probabilities wanted, "
                                f"{len(losses)} came")
@@ -214,7 +211,7 @@ class Client:
             raise LostError("the answer ended without its last message")
         return {
             "prediction": "".join(text),
-            "losses": losses,
+            "prompt_losses": losses,
             "seconds": round(time.monotonic() - begin, 3),
             "prefill_seconds": round(usage.prefill_seconds, 3),
             "prompt_tokens": usage.prompt_tokens,

@@ -12,6 +12,7 @@ import unittest
 from unittest import mock
 
 import configurations
+import evaluation
 import prose
 import report
 import results
@@ -368,6 +369,161 @@ class ResultsTest(unittest.TestCase):
             self.assertEqual(1 in known, end >= len(whole) - 1)
 
 
+class FakeBar:
+
+    def __init__(self):
+        self.done = 0
+
+    def update(self, count):
+        self.done += count
+
+    def set_description(self, text):
+        pass
+
+    def set_postfix_str(self, text):
+        pass
+
+    def write(self, text):
+        pass
+
+
+class FakeClient:
+    """Answers rightly, except where `fails` raises; keeps what was asked."""
+
+    def __init__(self, asked, fails):
+        self.model = mock.Mock(server_version="0")
+        self.model.name = "m"
+        self._asked = asked
+        self._fails = fails
+
+    def check_fields(self, chosen):
+        for configuration in chosen:
+            if "unknown" in configuration.fields:
+                raise evaluation.RefusedError("no field unknown")
+
+    def answer(self, row, fields, max_tokens):
+        what = (row["user"], fields["policy"])
+        self._asked.append(what)
+        self._fails(what)
+        return {"prediction": " ".join(row["outputs"]), "seconds": 1.0,
+                "prompt_tokens": 10, "generated_tokens": max_tokens}
+
+    def loss(self, row, fields):
+        return {"losses": [1.0] * 64 + [2.0] * 64, "seconds": 1.0,
+                "prompt_tokens": 10, "generated_tokens": 1}
+
+    def close(self):
+        pass
+
+
+class EvaluationTest(unittest.TestCase):
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = os.path.join(folder.name, "results.jsonl")
+        self.asked = []
+        self.connections = 0
+        self.bar = FakeBar()
+        self.chosen = [
+            configurations.Configuration("full", 0, {"policy": "full"}),
+            configurations.Configuration("recent", 512, {"policy": "r"})
+        ]
+
+    def run_once(self, fails=lambda what: None, names="ab"):
+        def connect():
+            self.connections += 1
+            return FakeClient(self.asked, fails)
+
+        def question(name):
+            row = {"user": name, "outputs": ["1234567"]}
+            return tasks.Question("own", "t", 100, ord(name), "s",
+                                  lambda tokenizer: row)
+
+        run = evaluation.Evaluation(connect, results.Results(self.path),
+                                    self.bar, 64)
+        run.run([question(name) for name in names], self.chosen)
+        run.close()
+        return run.failures
+
+    def test_asks_all_configurations_of_a_question_in_a_row(self):
+        self.assertEqual(self.run_once(), [])
+        self.assertEqual(self.asked, [("a", "full"), ("a", "r"), ("b", "full"),
+                                      ("b", "r")])
+        self.assertEqual(self.bar.done, 4)
+        lines = results.read(self.path)
+        self.assertEqual([line["configuration"] for line in lines],
+                         ["full", "recent@512"] * 2)
+        self.assertEqual([line["score"] for line in lines], [100] * 4)
+        self.assertEqual(lines[1]["budget"], 512)
+
+    def test_does_not_ask_again_what_is_there(self):
+        self.run_once(names="a")
+        self.chosen.append(
+            configurations.Configuration("recent", 256, {"policy": "q"}))
+        self.run_once(names="ab")
+        self.assertEqual(self.asked[2:], [("a", "q"), ("b", "full"),
+                                          ("b", "r"), ("b", "q")])
+
+    def test_an_interrupted_run_goes_on_where_it_ended(self):
+        def interrupt(what):
+            if what == ("b", "full"):
+                raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            self.run_once(interrupt)
+        self.asked.clear()
+        self.run_once()
+        self.assertEqual(self.asked, [("b", "full"), ("b", "r")])
+
+    def test_a_refused_request_is_left_out_and_the_next_one_asked(self):
+        def refuse(what):
+            if what == ("a", "full"):
+                raise evaluation.RefusedError("kv.x: must be y")
+
+        self.assertEqual(self.run_once(refuse),
+                         ["own/t #97 full: kv.x: must be y"])
+        self.assertEqual(len(results.read(self.path)), 3)
+        self.assertEqual(self.connections, 1)
+        self.assertEqual(self.bar.done, 4)
+
+    def test_a_lost_server_is_connected_again_and_asked_again(self):
+        def lose_once(what):
+            if what == ("a", "r") and self.asked.count(what) == 1:
+                raise evaluation.LostError("gone")
+
+        self.assertEqual(self.run_once(lose_once), [])
+        self.assertEqual(self.connections, 2)
+        self.assertEqual(self.asked.count(("a", "r")), 2)
+        self.assertEqual(len(results.read(self.path)), 4)
+
+    def test_a_question_that_ends_the_server_each_time_is_left_out(self):
+        def lose(what):
+            if what == ("a", "r"):
+                raise evaluation.LostError("gone")
+
+        self.assertEqual(len(self.run_once(lose)), 1)
+        self.assertEqual(len(results.read(self.path)), 3)
+        self.assertEqual(self.connections, 1 + evaluation.ATTEMPTS)
+
+    def test_an_unknown_field_is_refused_before_anything_is_asked(self):
+        self.chosen.append(
+            configurations.Configuration("x", 1, {"unknown": 1}))
+        with self.assertRaisesRegex(evaluation.RefusedError, "unknown"):
+            self.run_once()
+        self.assertEqual(self.asked, [])
+
+    def test_losses_are_kept_as_means_of_stretches(self):
+        run = evaluation.Evaluation(lambda: FakeClient([], None),
+                                    results.Results(self.path), self.bar, 64)
+        question = tasks.Question("perplexity", "p", 100, 0, "s",
+                                  lambda tokenizer: {"forced": 128})
+        run.run([question], self.chosen[:1])
+        line, = results.read(self.path)
+        self.assertEqual(line["losses"], [1.0, 2.0])
+        self.assertEqual(line["score"], 1.5)
+
+
 class ReportTest(unittest.TestCase):
 
     def setUp(self):
@@ -379,7 +535,7 @@ class ReportTest(unittest.TestCase):
             file.write("# Title\n\n" + "".join(
                 f"About {suite}.\n\n<!-- report: {suite} -->\nold {suite}\n"
                 f"<!-- end of report: {suite} -->\n\n"
-                for suite in report.SUITES) + "The end.\n")
+                for suite in report.SECTIONS) + "The end.\n")
 
     def write(self, lines):
         path = os.path.join(self.folder, "results.jsonl")
@@ -425,14 +581,28 @@ class ReportTest(unittest.TestCase):
         self.assertRegex(self.write(lines),
                          r"\| recent@512 \| 50\.0 \| -10\.0 \| .* \| 4 \| 500 ")
 
-    def test_configurations_are_ordered_by_family_and_budget(self):
+    def test_configurations_are_ordered_by_budget_and_family(self):
         lines = [
-            result(name) for name in ("sentence-mean@1024", "recent@256",
+            result(name) for name in ("sentence-mean@1024", "recent@1024",
                                       "full", "sentence-mean@256")
         ]
         self.assertEqual(list(report.groups_of(lines)), [
-            "full", "recent@256", "sentence-mean@256", "sentence-mean@1024"
+            "full", "sentence-mean@256", "recent@1024", "sentence-mean@1024"
         ])
+
+    def test_summary_has_a_column_for_each_suite_with_results(self):
+        page = self.write([
+            result(),
+            result("recent@512", score=70),
+            result(suite="turns", score=40),
+            result("recent@512", suite="perplexity", losses=[1.5], score=1.5),
+            result(suite="perplexity", losses=[1.0], score=1.0)
+        ])
+        self.assertIn(
+            "| configuration | own | turns | perplexity (loss) |\n"
+            "|---|---|---|---|\n"
+            "| full | 100.0 (1) | 40.0 (1) | 1.000 (1) |\n"
+            "| recent@512 | -30.0 (1) | - | +0.500 (1) |\n", page)
 
     def test_losses_are_compared_stretch_by_stretch(self):
         lines = [
@@ -476,7 +646,7 @@ class ReportTest(unittest.TestCase):
         path = os.path.join(report.ROOT, "docs", "quality.md")
         with open(path, encoding="utf-8") as file:
             document = file.read()
-        for suite in report.SUITES:
+        for suite in report.SECTIONS:
             document = report.replace_section(document, suite, "x\n")
 
 

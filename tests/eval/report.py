@@ -20,6 +20,7 @@ ROOT = os.path.dirname(
 # Sections with a score of 0 to 100, in the order of the document.
 SCORED = ("ruler", "own", "turns", "question_first", "grid")
 SUITES = SCORED + ("perplexity",)
+SECTIONS = ("summary",) + SUITES
 
 
 class Group:
@@ -70,8 +71,8 @@ def question_of(line):
 
 
 def order_of(line):
-    """`full` first, then by family and budget."""
-    return (line["family"] != "full", line["family"], line["budget"])
+    """`full` first; then what is to be compared, the families of a budget."""
+    return (line["budget"], line["family"])
 
 
 def groups_of(lines):
@@ -120,6 +121,35 @@ def summary_table(groups, unit, digits):
         "configuration", unit, "difference to full", "95 % interval",
         "examples", "tokens read a step", "median s"
     ], rows)
+
+
+def overview_table(lines):
+    """The difference to `full` in every suite, one row a configuration."""
+    suites = [
+        suite for suite in SUITES
+        if any(line["suite"] == suite for line in lines)
+    ]
+    groups = {
+        suite: groups_of([line for line in lines if line["suite"] == suite])
+        for suite in suites
+    }
+    names = list(groups_of(lines))
+    rows = [[name] + [
+        overview_cell(groups[suite].get(name), suite) for suite in suites
+    ] for name in names]
+    return table(["configuration"] + [
+        "perplexity (loss)" if suite == "perplexity" else suite.replace(
+            "_", " ") for suite in suites
+    ], rows)
+
+
+def overview_cell(group, suite):
+    digits = 3 if suite == "perplexity" else 1
+    if group is None:
+        return "-"
+    if group.lines[0]["family"] == "full":
+        return f"{group.mean:.{digits}f} ({len(group.lines)})"
+    return f"{signed(group.difference, digits)} ({group.compared})"
 
 
 def task_table(lines):
@@ -256,6 +286,7 @@ def main():
     page = os.path.join(options.docs, "quality.md")
     with open(page, encoding="utf-8") as file:
         document = file.read()
+    document = replace_section(document, "summary", overview_table(lines))
     for suite in SUITES:
         of_suite = [line for line in lines if line["suite"] == suite]
         if not of_suite:

@@ -6,24 +6,18 @@ the prefix cache serves all but the first. Each answer is a line of
 OUT/results.jsonl (results.py); what is there already is not asked again.
 """
 import argparse
-import datetime
+import contextlib
 import fnmatch
 import os
-import statistics
 import sys
 
 import tqdm
 
 import client
 import configurations
+import evaluation
 import results
-import scoring
 import tasks
-
-# A question that ends the daemon so often is left out.
-ATTEMPTS = 2
-# Tokens whose mean loss is one number of a result.
-LOSS_STRETCH = 64
 
 
 def numbers(kind):
@@ -86,8 +80,9 @@ def parse_arguments():
     parser.add_argument("--list", action="store_true",
                         help="print questions and configurations, ask nothing")
     options = parser.parse_args()
-    if options.forced % LOSS_STRETCH:
-        parser.error(f"--forced must be a multiple of {LOSS_STRETCH}")
+    if options.forced % evaluation.LOSS_STRETCH:
+        parser.error("--forced must be a multiple of "
+                     f"{evaluation.LOSS_STRETCH}")
     if not options.server and not options.model and not options.list:
         parser.error("--model or --server is needed")
     return options
@@ -111,121 +106,33 @@ def all_questions(options):
     ]
 
 
-class Evaluation:
-    """Asks what is not known yet, and keeps the answers."""
+def own_daemon(options):
+    flags = ["--kv_host_memory", options.kv_host_memory] + options.daemon_flag
+    return client.Daemon(options.daemon, options.model, flags,
+                         os.path.join(options.out, "daemon.log"))
 
-    def __init__(self, options, daemon, stubs, store):
-        self._options = options
-        self._daemon = daemon
-        self._stubs = stubs
-        self._store = store
-        self._client = None
-        self._scores = {}  # of this run, by configuration
-        self.failures = []
 
-    def connect(self):
-        address = self._options.server
-        if self._daemon is not None:
-            if self._client is not None:
-                self._client.close()
-            self._daemon.stop()
-            address = self._daemon.start()
-        self._client = client.Client(address, self._stubs,
-                                     self._options.timeout)
+def evaluate(options, questions, chosen):
+    """Asks all of it; returns what failed."""
+    store = results.Results(os.path.join(options.out, "results.jsonl"))
+    stubs = client.load_stubs(os.path.join(options.out, "stubs"))
+    with contextlib.ExitStack() as cleanup:
+        daemon = None
+        if not options.server:
+            daemon = own_daemon(options)
+            cleanup.callback(daemon.stop)
 
-    def close(self):
-        if self._client is not None:
-            self._client.close()
+        def connect():
+            address = options.server or daemon.restart()
+            return client.Client(address, stubs, options.timeout)
 
-    def run(self, questions, chosen):
-        self._client.check_fields(chosen)
-        with tqdm.tqdm(total=len(questions) * len(chosen), unit="answer",
-                       smoothing=0.02) as bar:
-            for question in questions:
-                self._ask(question, chosen, bar)
-
-    def _ask(self, question, chosen, bar):
-        """One question under all configurations."""
-        missing = [
-            c for c in chosen if self._store.get(self._key(question, c)) is None
-        ]
-        bar.update(len(chosen) - len(missing))
-        if not missing:
-            return
-        bar.set_description(f"{question.name} {question.length} "
-                            f"#{question.index}")
-        try:
-            row = question.write(self._client)
-        except (ValueError, client.RefusedError, client.LostError) as error:
-            self._fail(bar, f"{question.name} #{question.index}: {error}")
-            if isinstance(error, client.LostError):
-                self.connect()
-            bar.update(len(missing))
-            return
-        for configuration in missing:
-            self._ask_under(question, row, configuration, bar)
-            bar.update(1)
-
-    def _ask_under(self, question, row, configuration, bar):
-        what = f"{question.name} #{question.index} {configuration.name}"
-        for _ in range(ATTEMPTS):
-            try:
-                answer = self._answer(row, configuration)
-            except client.RefusedError as error:
-                self._fail(bar, f"{what}: {error}")
-                return
-            except client.LostError as error:
-                bar.write(f"{what}: {error}; connecting again")
-                self.connect()
-                continue
-            line = dict(self._key(question, configuration), **answer)
-            if "depth" in row:
-                line["depth"] = row["depth"]
-            line.update(
-                configuration=configuration.name,
-                family=configuration.family,
-                budget=configuration.budget,
-                server=self._client.model.server_version,
-                time=datetime.datetime.now(
-                    datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"))
-            self._store.add(line)
-            self._show(configuration, line, bar)
-            return
-        self._fail(bar, f"{what}: no answer in {ATTEMPTS} attempts")
-
-    def _answer(self, row, configuration):
-        if "forced" in row:
-            answer = self._client.loss(row, configuration.fields)
-            losses = answer["losses"]
-            answer["score"] = round(statistics.fmean(losses), 5)
-            answer["losses"] = [
-                round(statistics.fmean(losses[i:i + LOSS_STRETCH]), 5)
-                for i in range(0, len(losses), LOSS_STRETCH)
-            ]
-            return answer
-        answer = self._client.answer(row, configuration.fields,
-                                     self._options.max_tokens)
-        del answer["losses"]
-        answer["outputs"] = row["outputs"]
-        answer["score"] = scoring.string_match_all(answer["prediction"],
-                                                   row["outputs"])
-        return answer
-
-    def _key(self, question, configuration):
-        return dict(question.key(), model=self._client.model.name,
-                    kv=configuration.fields)
-
-    def _show(self, configuration, line, bar):
-        if "losses" in line:
-            return
-        scores = self._scores.setdefault(configuration.name, [])
-        scores.append(line["score"])
-        bar.set_postfix_str(
-            f"{configuration.name} {statistics.fmean(scores):.1f}")
-
-    def _fail(self, bar, text):
-        self.failures.append(text)
-        bar.write(f"failed: {text}", file=sys.stderr)
+        bar = cleanup.enter_context(
+            tqdm.tqdm(total=len(questions) * len(chosen), unit="answer",
+                      smoothing=0.02))
+        run = evaluation.Evaluation(connect, store, bar, options.max_tokens)
+        cleanup.callback(run.close)
+        run.run(questions, chosen)
+        return run.failures
 
 
 def main():
@@ -243,28 +150,15 @@ def main():
         print("\n".join(names + [c.name for c in chosen]))
         return
 
-    store = results.Results(os.path.join(options.out, "results.jsonl"))
-    stubs = client.load_stubs(os.path.join(options.out, "stubs"))
-    daemon = None
-    if not options.server:
-        flags = ["--kv_host_memory", options.kv_host_memory
-                ] + options.daemon_flag
-        daemon = client.Daemon(options.daemon, options.model, flags,
-                               os.path.join(options.out, "daemon.log"))
-    evaluation = Evaluation(options, daemon, stubs, store)
     try:
-        evaluation.connect()
-        evaluation.run(questions, chosen)
-    except (client.RefusedError, client.LostError) as error:
+        failures = evaluate(options, questions, chosen)
+    except (evaluation.RefusedError, evaluation.LostError) as error:
         sys.exit(f"run.py: {error}")
     except KeyboardInterrupt:
         sys.exit("run.py: interrupted; the same command goes on from here")
-    finally:
-        evaluation.close()
-        if daemon is not None:
-            daemon.stop()
-    if evaluation.failures:
-        sys.exit(f"run.py: {len(evaluation.failures)} answers are missing")
+    if failures:
+        sys.exit(f"run.py: {len(failures)} answers are missing:\n" +
+                 "\n".join(failures))
 
 
 if __name__ == "__main__":

@@ -210,7 +210,8 @@ class TasksTest(unittest.TestCase):
                    if name == "own/variables")
         value = re.search(r"have the value (\d+)\?", row["user"])[1]
         held = {}
-        for name, source in re.findall(r"LET (\w+) = (\w+)\.", row["user"]):
+        assignment = r"variable (\w+) gets the value (?:of )?(\w+)\."
+        for name, source in re.findall(assignment, row["user"]):
             held[name] = held.get(source, source)
         self.assertEqual(
             sorted(name for name, v in held.items() if v == value),

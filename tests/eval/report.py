@@ -7,6 +7,7 @@ results keep what they have, and so does all other text.
 """
 import argparse
 import csv
+import functools
 import os
 import re
 import statistics
@@ -40,7 +41,12 @@ class Group:
         self.compared = len(pairs)
         self.difference = statistics.fmean(
             differences) if differences else None
-        self.interval = scoring.bootstrap_interval(differences)
+        self._differences = differences
+
+    @functools.cached_property
+    def interval(self):
+        """Of the mean difference, 95 %."""
+        return scoring.bootstrap_interval(self._differences)
 
     @property
     def attended(self):
@@ -234,7 +240,7 @@ def _csv_part(model, suite, task, length, lines):
         low, high = group.interval or (None, None)
         yield [model, suite, task, length, name, group.lines[0]["family"],
                group.lines[0]["budget"], len(group.lines)] + [
-                   "" if value is None else f"{value:.4f}"
+                   "" if value is None else f"{value:.5g}"
                    for value in (group.mean, group.difference, low, high,
                                  group.attended, group.seconds)
                ]

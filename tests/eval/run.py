@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import fnmatch
 import os
+import signal
 import sys
 
 import tqdm
@@ -39,7 +40,7 @@ def parse_arguments():
     server.add_argument("--kv_host_memory", default="2GiB",
                         help="of the daemon that is started")
     server.add_argument("--daemon_flag", action="append", default=[],
-                        help="another flag for it, as --daemon_flag=--threads=2")
+                        help="another flag for it: --daemon_flag=--threads=2")
     server.add_argument("--timeout", type=float, default=1800,
                         help="seconds for one answer")
 
@@ -48,16 +49,21 @@ def parse_arguments():
                       help="patterns of suites (ruler, own, grid, turns, "
                       "question_first, perplexity) or SUITE/TASK")
     what.add_argument("--examples", type=int, default=5,
-                      help="of each task and length")
+                      help="of each task and length but those of the grid and "
+                      "of perplexity")
     what.add_argument("--ruler", metavar="DIR",
                       help="folder of RULER files; none: no suite ruler")
     what.add_argument("--seed", type=int, default=1)
     what.add_argument("--lengths", type=numbers(int), default=[4096],
                       help="of own, turns and question_first, in tokens")
+    what.add_argument("--grid_examples", type=int, default=2,
+                      help="of each depth and length")
     what.add_argument("--grid_lengths", type=numbers(int),
                       default=[1024, 2048, 4096, 6144, 8192])
     what.add_argument("--grid_depths", type=numbers(float),
                       default=[i / 10 for i in range(11)])
+    what.add_argument("--perplexity_examples", type=int, default=4,
+                      help="texts, or windows of each --text")
     what.add_argument("--perplexity_length", type=int, default=8000)
     what.add_argument("--forced", type=int, default=512,
                       help="tokens whose loss is measured")
@@ -94,16 +100,22 @@ def all_questions(options):
     found += tasks.own(options.lengths, count, seed)
     found += tasks.turns(options.lengths, count, seed)
     found += tasks.question_first(options.lengths, count, seed)
-    found += tasks.grid(options.grid_lengths, options.grid_depths, count, seed)
+    found += tasks.grid(options.grid_lengths, options.grid_depths,
+                        options.grid_examples, seed)
     for path in [None] + options.text:
         found += tasks.perplexity(options.perplexity_length, options.forced,
-                                  count, seed, path)
-    return [
-        q for q in found if any(
-            fnmatch.fnmatchcase(name, pattern)
-            for pattern in options.tasks
-            for name in (q.suite, q.name))
-    ]
+                                  options.perplexity_examples, seed, path)
+    chosen = {}
+    for pattern in options.tasks:
+        matching = [
+            q for q in found if fnmatch.fnmatchcase(q.suite, pattern) or
+            fnmatch.fnmatchcase(q.name, pattern)
+        ]
+        if not matching:
+            raise ValueError(f"no task is called {pattern}")
+        # One that several patterns match is asked once.
+        chosen.update((id(q), q) for q in matching)
+    return list(chosen.values())
 
 
 def own_daemon(options):
@@ -126,16 +138,25 @@ def evaluate(options, questions, chosen):
             address = options.server or daemon.restart()
             return client.Client(address, stubs, options.timeout)
 
+        # A line now and then where nobody watches it move.
+        interval = 0.1 if sys.stderr.isatty() else 60
         bar = cleanup.enter_context(
             tqdm.tqdm(total=len(questions) * len(chosen), unit="answer",
-                      smoothing=0.02))
+                      smoothing=0.02, mininterval=interval,
+                      maxinterval=interval))
         run = evaluation.Evaluation(connect, store, bar, options.max_tokens)
         cleanup.callback(run.close)
         run.run(questions, chosen)
         return run.failures
 
 
+def interrupt(signal_number, frame):
+    raise KeyboardInterrupt
+
+
 def main():
+    # Our daemon must not outlive us.
+    signal.signal(signal.SIGTERM, interrupt)
     options = parse_arguments()
     try:
         questions = all_questions(options)

@@ -208,12 +208,15 @@ class NeedleTask:
         return f"One of the secret codes of the {key} is {code}."
 
     def _question(self, asked):
-        names = listed([f"the {key}" for key in asked]) if len(
-            asked) > 1 else f"the {asked[0]}"
-        if self._asked == 1 and self._values == 1:
-            return ask(asked[0]), begin_answer(asked[0])
-        return (f"What are all the secret codes of {names}, according to the "
-                "text?", f"The secret codes of {names} are")
+        if len(asked) > 1:
+            names = listed([f"the {key}" for key in asked])
+            return (f"What are the secret codes of {names}, according to the "
+                    "text? Answer with the numbers alone.", "The numbers are")
+        if self._values > 1:
+            return (f"What are all the secret codes of the {asked[0]}, "
+                    "according to the text?",
+                    f"The secret codes of the {asked[0]} are")
+        return ask(asked[0]), begin_answer(asked[0])
 
 
 def write_code_lines(name, length, index, choose, tokenizer):
@@ -256,8 +259,8 @@ def write_variables(name, length, index, choose, tokenizer):
     needles = []
     for chain, value in zip(chains, values):
         depths = sorted(choose.random() for _ in chain)
-        sources = [str(value)] + chain[:-1]
-        needles += [(depth, f"LET {variable} = {source}.")
+        sources = [str(value)] + [f"of {name}" for name in chain[:-1]]
+        needles += [(depth, f"The variable {variable} gets the value {source}.")
                     for depth, variable, source in zip(depths, chain, sources)]
     filler = prose.Prose(choose.random())
 
@@ -451,8 +454,9 @@ class QuestionFirstTask:
         needles = [(choose.random(), needle(key, code))
                    for key, code in zip(keys, codes)]
         filler = prose.Prose(choose.random())
-        prefix = begin_answer(
-            keys[0]) if self._repeats_key else "The secret code you asked for is"
+        prefix = "The secret code you asked for is"
+        if self._repeats_key:
+            prefix = begin_answer(keys[0])
 
         def write(count):
             text = place(filler.sentences(count), needles)

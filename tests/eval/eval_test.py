@@ -580,7 +580,17 @@ class ReportTest(unittest.TestCase):
         self.assertLess(-10, high)
         self.assertLessEqual(high, 0)
         self.assertRegex(self.write(lines),
-                         r"\| recent@512 \| 50\.0 \| -10\.0 \| .* \| 4 \| 500 ")
+                         r"\| recent@512 \| 50\.0 \| -10\.0 \| [^|]* \| 0 of 1 "
+                         r"\| 4 \| 500 \|")
+
+    def test_kept_are_the_right_answers_that_full_has_too(self):
+        lines = [result(index=i, score=s) for i, s in enumerate((100, 0, 100))]
+        lines += [
+            result("recent@512", index=i, score=s)
+            for i, s in enumerate((100, 100, 75))
+        ]
+        group = report.groups_of(lines)["recent@512"]
+        self.assertEqual((group.kept, group.right), (1, 2))
 
     def test_configurations_are_ordered_by_budget_and_family(self):
         lines = [
@@ -631,7 +641,7 @@ class ReportTest(unittest.TestCase):
                   encoding="utf-8") as file:
             rows = [line.split(",") for line in file.read().splitlines()]
         self.assertEqual(rows[0], list(report.COLUMNS))
-        self.assertEqual([(r[2], r[4], r[7], float(r[8])) for r in rows[1:]], [
+        self.assertEqual([(r[2], r[4], r[7], float(r[10])) for r in rows[1:]], [
             ("", "full", "2", 50.0),
             ("", "recent@512", "1", 50.0),
             ("needle_single", "full", "1", 100.0),

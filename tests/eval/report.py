@@ -39,6 +39,10 @@ class Group:
                 self._values([line]), self._values([reference]))
         ]
         self.compared = len(pairs)
+        # Those that `full` answers completely, and of them those answered so.
+        right = [line for line, reference in pairs if is_right(reference)]
+        self.right = len(right)
+        self.kept = sum(is_right(line) for line in right)
         self.difference = statistics.fmean(
             differences) if differences else None
         self._differences = differences
@@ -63,6 +67,10 @@ class Group:
             value for line in lines
             for value in line.get("losses", [line["score"]])
         ]
+
+
+def is_right(line):
+    return "losses" not in line and line["score"] == 100
 
 
 def attended_tokens(line):
@@ -108,25 +116,54 @@ def signed(value, digits):
 def interval_text(interval, digits):
     if interval is None:
         return "-"
+    if interval[0] == interval[1]:
+        # Nothing to resample: it says little with few questions.
+        return "all alike"
     return f"{interval[0]:+.{digits}f} to {interval[1]:+.{digits}f}"
 
 
-def summary_table(groups, unit, digits):
-    """One row a configuration: the mean, and the difference to `full`."""
+def score_table(groups):
+    """One row a configuration: mean score, and the difference to `full`."""
     rows = []
     for name, group in groups.items():
-        is_full = name == "full"
-        rows.append([
-            name, f"{group.mean:.{digits}f}",
-            "" if is_full else signed(group.difference, digits),
-            "" if is_full else interval_text(group.interval, digits),
-            str(len(group.lines)), f"{group.attended:,.0f}",
+        rows.append([name, f"{group.mean:.1f}"] + comparison(group, 1) + [
+            f"{group.kept} of {group.right}",
+            str(len(group.lines)), attended_text(group),
             f"{group.seconds:.2f}"
         ])
     return table([
-        "configuration", unit, "difference to full", "95 % interval",
-        "examples", "tokens read a step", "median s"
+        "configuration", "score", "difference to full", "95 % interval",
+        "kept of full's right answers", "questions", "tokens read a step",
+        "median s"
     ], rows)
+
+
+def loss_table(groups):
+    rows = []
+    for name, group in groups.items():
+        rows.append([name, f"{group.mean:.3f}"] + comparison(group, 3) + [
+            str(len(group.lines)), attended_text(group),
+            f"{group.seconds:.2f}"
+        ])
+    return table([
+        "configuration", "loss, nats a token", "difference to full",
+        "95 % interval", "texts", "tokens read a step", "median s"
+    ], rows)
+
+
+def attended_text(group):
+    """Servers that do not count it say 0."""
+    return f"{group.attended:,.0f}" if group.attended else "-"
+
+
+def comparison(group, digits):
+    """Two cells: the difference to `full` and its interval."""
+    if group.lines[0]["family"] == "full":
+        return ["", ""]
+    return [
+        signed(group.difference, digits),
+        interval_text(group.interval, digits)
+    ]
 
 
 def overview_table(lines):
@@ -187,11 +224,11 @@ def origin(lines):
 def section(suite, lines, images):
     groups = groups_of(lines)
     if suite == "perplexity":
-        parts = [origin(lines), summary_table(groups, "loss, nats a token", 3)]
+        parts = [origin(lines), loss_table(groups)]
     else:
-        parts = [origin(lines), summary_table(groups, "score", 1)]
+        parts = [origin(lines), score_table(groups)]
         if suite != "grid":
-            parts.append("Score of each task (examples):\n")
+            parts.append("Score of each task (questions):\n")
             parts.append(task_table(lines))
     parts += [f"![{title}](quality/{file})\n" for title, file in images]
     return "\n".join(parts)
@@ -212,8 +249,8 @@ def replace_section(document, name, content):
 # --- CSV --------------------------------------------------------------------
 
 COLUMNS = ("model", "suite", "task", "length", "configuration", "family",
-           "budget", "examples", "mean", "difference", "low", "high",
-           "tokens_read", "median_seconds")
+           "budget", "questions", "right_of_full", "kept", "mean",
+           "difference", "low", "high", "tokens_read", "median_seconds")
 
 
 def csv_rows(lines):
@@ -239,7 +276,8 @@ def _csv_part(model, suite, task, length, lines):
     for name, group in groups_of(lines).items():
         low, high = group.interval or (None, None)
         yield [model, suite, task, length, name, group.lines[0]["family"],
-               group.lines[0]["budget"], len(group.lines)] + [
+               group.lines[0]["budget"],
+               len(group.lines), group.right, group.kept] + [
                    "" if value is None else f"{value:.5g}"
                    for value in (group.mean, group.difference, low, high,
                                  group.attended, group.seconds)

@@ -46,7 +46,28 @@ absl::StatusOr<const PolicyEntry*> FindPolicy(std::string_view name) {
                   fmt::join(KvPolicyNames(), ", "), name));
 }
 
+// Names a setting that only the policy sentence takes, if one is given.
+std::optional<std::string_view> SentenceOnlyOption(const KvOptions& options) {
+  if (options.index_kind) return "index_kind";
+  if (options.prior) return "prior";
+  if (options.query_blend) return "query_blend";
+  if (options.sink_tokens) return "sink_tokens";
+  if (options.recent_tokens) return "recent_tokens";
+  if (options.dense_tokens) return "dense_tokens";
+  if (options.reuse_bonus) return "reuse_bonus";
+  return std::nullopt;
+}
+
 }  // namespace
+
+absl::StatusOr<SentenceIndexKind> ParseSentenceIndexKind(
+    std::string_view name) {
+  if (name == "mean") return SentenceIndexKind::kMean;
+  if (name == "minmax") return SentenceIndexKind::kMinMax;
+  if (name == "sign") return SentenceIndexKind::kSign;
+  return absl::InvalidArgumentError(fmt::format(
+      "kind of sentence index: must be mean, minmax or sign, got '{}'", name));
+}
 
 absl::Status AttendExactly(Backend& backend, const KvLayerView& kv,
                            const AttendInput& input,
@@ -84,6 +105,12 @@ absl::StatusOr<std::unique_ptr<KvPolicy>> MakeKvPolicy(
 absl::Status ValidateKvOptions(const KvOptions& options) {
   SKV_ASSIGN_OR_RETURN(const PolicyEntry* const entry,
                        FindPolicy(options.policy));
+  const std::optional<std::string_view> only = SentenceOnlyOption(options);
+  if (only.has_value() && entry->name != "sentence") {
+    return absl::InvalidArgumentError(
+        fmt::format("kv.{}: only policy sentence takes it, and this is {}",
+                    *only, entry->name));
+  }
   return entry->validate(options);
 }
 

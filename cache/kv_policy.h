@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,6 +36,16 @@ struct KvOptions {
   int64_t token_budget = 0;
   // r of sentence-paper; 0: the policy's default.
   double semantic_factor = 0;
+  // What the policy sentence can be told besides; docs/sentences.md.
+  std::optional<SentenceIndexKind> index_kind;
+  std::optional<bool> prior;
+  std::optional<double> query_blend;  // 0..1
+  std::optional<int64_t> sink_tokens;
+  std::optional<int64_t> recent_tokens;
+  std::optional<int64_t> dense_tokens;  // contexts up to here are read whole
+  std::optional<double> reuse_bonus;    // 0..10
+  // Last tokens of the prompt that are read as if they had been generated.
+  int64_t forced_tokens = 0;
   // The request's pages are neither found in the prefix cache nor left there.
   bool bypass_prefix_cache = false;
   // Prefixes are shared only between requests of equal salt.
@@ -48,6 +59,9 @@ struct ModelShape {
   int64_t num_kv_heads = 0;  // G
   int64_t head_dim = 0;      // D
 };
+
+// "mean", "minmax", "sign"; kInvalidArgument for others.
+absl::StatusOr<SentenceIndexKind> ParseSentenceIndexKind(std::string_view name);
 
 // What a policy may know of the model it works for.
 struct KvPolicyContext {

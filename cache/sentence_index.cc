@@ -10,42 +10,44 @@
 namespace sentencekv {
 namespace {
 
-// Blocks of the first allocation: 256 sentences.
-constexpr int64_t kLeastBlocks = 16;
+// The first allocation: 64 sentences, and as many tokens as they have at the
+// least.
+constexpr int64_t kLeastBlocks = 4;
+constexpr int64_t kLeastStrips = 32;
 
 }  // namespace
 
-absl::Status SentenceIndex::Reserve(Backend& backend, int64_t num_entries) {
-  const int64_t wanted = SentenceBlocks(num_entries);
-  if (wanted <= capacity_blocks_) return absl::OkStatus();
+absl::Status PerHeadMemory::Reserve(Backend& backend, int64_t num_units) {
+  if (num_units <= capacity_) return absl::OkStatus();
   const int64_t capacity =
-      std::max({wanted, 2 * capacity_blocks_, kLeastBlocks});
+      std::max({num_units, capacity_ + capacity_ / 4, least_units_});
   const int64_t num_heads = shape_.num_layers * shape_.num_kv_heads;
-  const int64_t block_bytes = SentenceBlockBytes(shape_.head_dim);
   SKV_ASSIGN_OR_RETURN(Buffer grown, backend.Allocate(static_cast<size_t>(
-                                         num_heads * capacity * block_bytes)));
-  const auto used = static_cast<size_t>(capacity_blocks_ * block_bytes);
+                                         num_heads * capacity * unit_bytes_)));
+  const auto used = static_cast<size_t>(stride());
   std::vector<std::byte> head(used);
   for (int64_t i = 0; i < num_heads && used > 0; ++i) {
-    const int64_t blocks = i * block_bytes;
     SKV_RETURN_IF_ERROR(backend.CopyToHost(
-        head.data(), memory_.as<std::byte>() + blocks * capacity_blocks_,
-        used));
+        head.data(), memory_.as<std::byte>() + i * stride(), used));
     SKV_RETURN_IF_ERROR(backend.CopyToDevice(
-        grown.as<std::byte>() + blocks * capacity, head.data(), used));
+        grown.as<std::byte>() + i * capacity * unit_bytes_, head.data(), used));
   }
   memory_ = std::move(grown);
-  capacity_blocks_ = capacity;
+  capacity_ = capacity;
   return absl::OkStatus();
 }
 
-int64_t SentenceIndex::head_stride() const {
-  return capacity_blocks_ * SentenceBlockBytes(shape_.head_dim);
-}
+SentenceIndex::SentenceIndex(const ModelShape& shape, SentenceIndexKind kind)
+    : shape_(shape),
+      kind_(kind),
+      blocks_(shape, SentenceBlockBytes(kind, shape.head_dim), kLeastBlocks),
+      signs_(shape, SignStripBytes(shape.head_dim), kLeastStrips) {}
 
-std::byte* SentenceIndex::blocks(int64_t layer, int64_t kv_head) const {
-  return memory_.as<std::byte>() +
-         (layer * shape_.num_kv_heads + kv_head) * head_stride();
+absl::Status SentenceIndex::Reserve(Backend& backend, int64_t num_entries,
+                                    int64_t num_tokens) {
+  SKV_RETURN_IF_ERROR(blocks_.Reserve(backend, SentenceBlocks(num_entries)));
+  if (kind_ != SentenceIndexKind::kSign) return absl::OkStatus();
+  return signs_.Reserve(backend, (num_tokens + kPageTokens - 1) / kPageTokens);
 }
 
 void SentenceIndex::SetPrior(int64_t layer, int64_t kv_head,

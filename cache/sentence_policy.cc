@@ -16,8 +16,10 @@ namespace sentencekv {
 namespace {
 
 constexpr int64_t kDefaultBudget = 1024;
-// A budget is at most this: more tokens than any model reads.
-constexpr int64_t kMostBudget = int64_t{1} << 24;
+// Below this there is little to gain.
+constexpr int64_t kDefaultDense = 4096;
+// More tokens than any model reads.
+constexpr double kMostTokens = int64_t{1} << 24;
 
 class SentencePolicy final : public KvPolicy {
  public:
@@ -56,7 +58,7 @@ class SentencePolicy final : public KvPolicy {
   }
   void SplitRows(const AttendInput& input);
   absl::Status Score(Backend& backend, const AttendInput& input);
-  void Select();
+  void Select(int64_t layer);
   absl::Status UpdateIndex(Backend& backend, const KvLayerView& kv,
                            const AttendInput& input);
 
@@ -75,23 +77,32 @@ class SentencePolicy final : public KvPolicy {
 
 std::unique_ptr<PolicyState> SentencePolicy::NewState(
     const KvOptions& options) const {
-  SelectionLimits limits;
+  SentenceSettings settings;
+  SelectionLimits& limits = settings.limits;
   limits.budget =
       options.token_budget == 0 ? kDefaultBudget : options.token_budget;
-  return std::make_unique<SentenceState>(shape_, marks_, limits);
+  limits.num_sink = options.sink_tokens.value_or(limits.num_sink);
+  limits.num_recent = options.recent_tokens.value_or(limits.num_recent);
+  limits.num_dense = options.dense_tokens.value_or(kDefaultDense);
+  settings.index_kind = options.index_kind.value_or(settings.index_kind);
+  settings.prior = options.prior.value_or(settings.prior);
+  settings.query_blend =
+      static_cast<float>(options.query_blend.value_or(settings.query_blend));
+  settings.reuse_bonus =
+      static_cast<float>(options.reuse_bonus.value_or(settings.reuse_bonus));
+  return std::make_unique<SentenceState>(shape_, marks_, settings);
 }
 
 int64_t SentencePolicy::NumExact(const CachedSequence& sequence) const {
   const auto& state = static_cast<const SentenceState&>(*sequence.policy_state);
-  return std::min(sequence.num_tokens,
-                  std::max(sequence.num_prompt, state.limits.DenseTokens()));
+  return std::min(
+      sequence.num_tokens,
+      std::max(sequence.num_prompt, state.settings.limits.DenseTokens()));
 }
 
 void SentencePolicy::OnAppend(std::span<const StepSequence> sequences) {
   for (const StepSequence& step : sequences) {
-    SentenceState& state = StateOf(*step.sequence);
-    state.MarkIndexed();  // the step before has written their entries
-    state.segmenter.Append(step.tokens);
+    StateOf(*step.sequence).Append(step.tokens);
   }
 }
 
@@ -101,7 +112,7 @@ absl::Status SentencePolicy::OnReuse(Backend& backend, const PagePool& pool,
                                      CachedSequence& sequence,
                                      std::span<const int32_t> tokens) {
   SentenceState& state = StateOf(sequence);
-  state.segmenter.Append(tokens);
+  state.Append(tokens);
   SKV_RETURN_IF_ERROR(state.ReserveEntries(backend));
   for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
     index_items_.clear();
@@ -120,7 +131,7 @@ absl::Status SentencePolicy::Attend(Backend& backend, const PagePool& pool,
   SplitRows(input);
   SKV_RETURN_IF_ERROR(AttendExactly(backend, kv, input, dense_));
   SKV_RETURN_IF_ERROR(Score(backend, input));
-  Select();
+  Select(input.layer);
   SKV_RETURN_IF_ERROR(AttendToSelected(backend, kv, input, selections_));
   return UpdateIndex(backend, kv, input);
 }
@@ -137,7 +148,7 @@ void SentencePolicy::SplitRows(const AttendInput& input) {
     const SentenceSpans spans = state.Spans(num_tokens);
     const bool is_prompt = num_tokens <= step.sequence->num_prompt;
     if (is_prompt || step.tokens.size() > 1 || spans.ends.empty() ||
-        num_tokens <= state.limits.DenseTokens()) {
+        num_tokens <= state.settings.limits.DenseTokens()) {
       dense_.push_back(input.kv_sequences[i]);
     } else {
       rows_.push_back({&state, &step, spans, 0});
@@ -158,16 +169,26 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
   score_items_.clear();
   float* scores = scores_.data();
   for (Row& row : rows_) {
+    SentenceState& state = *row.state;
+    SKV_RETURN_IF_ERROR(state.PrepareScoring(backend));
     const auto num_entries = static_cast<int64_t>(row.spans.ends.size());
+    float* const query_sum = state.query_sum(input.layer);
     row.first_item = score_items_.size();
     for (int64_t g = 0; g < num_kv_heads; ++g) {
-      SentenceIndex& index = row.state->index;
+      SentenceIndex& index = state.index;
       score_items_.push_back(
-          {.q = input.qkv + row.step->row_begin * row_width + g * group_width,
-           .blocks = index.blocks(input.layer, g),
+          {.kind = index.kind(),
+           .q = input.qkv + row.step->row_begin * row_width + g * group_width,
+           .blocks = index.blocks().at(input.layer, g),
            .num_entries = num_entries,
            .prior = index.prior(input.layer, g, num_entries),
-           .scores = scores});
+           .scores = scores,
+           .signs = index.signs(input.layer, g),
+           .ends = row.spans.ends.data(),
+           .query_sum =
+               query_sum == nullptr ? nullptr : query_sum + g * group_width,
+           .num_summed = state.num_summed(),
+           .blend = state.settings.query_blend});
       scores += num_entries;
     }
   }
@@ -179,17 +200,20 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
        .scale = input.scale});
 }
 
-void SentencePolicy::Select() {
+void SentencePolicy::Select(int64_t layer) {
   selections_.clear();
   if (chosen_.size() < score_items_.size()) chosen_.resize(score_items_.size());
   for (const Row& row : rows_) {
     for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
       const size_t i = row.first_item + static_cast<size_t>(g);
       const SentenceScoreItem& item = score_items_[i];
-      const SelectionLimits& limits = row.state->limits;
-      const auto sentences = selector_.ChooseSentences(
-          limits, row.spans,
-          std::span(item.scores, static_cast<size_t>(item.num_entries)));
+      const SelectionLimits& limits = row.state->settings.limits;
+      const std::span<float> scores(item.scores,
+                                    static_cast<size_t>(item.num_entries));
+      row.state->AddReuseBonus(layer, g, scores);
+      const auto sentences =
+          selector_.ChooseSentences(limits, row.spans, scores);
+      row.state->KeepSelection(layer, g, sentences);
       ChosenPages& chosen = chosen_[i];
       chosen.pages.clear();
       chosen.masks.clear();
@@ -218,6 +242,7 @@ absl::Status SentencePolicy::UpdateIndex(Backend& backend,
     state.AppendMissing(input.layer, sequence.pages, &index_items_);
     const auto num_rows = static_cast<int64_t>(step.tokens.size());
     const int64_t end = sequence.num_tokens + num_rows;
+    if (!state.settings.prior) continue;
     if (sequence.num_tokens >= sequence.num_prompt) continue;
     SKV_RETURN_IF_ERROR(state.KeepPromptQueries(
         backend, input.layer, input.qkv + step.row_begin * row_width, num_rows,
@@ -239,16 +264,36 @@ std::unique_ptr<KvPolicy> MakeSentencePolicy(const KvPolicyContext& context) {
 }
 
 absl::Status ValidateSentenceOptions(const KvOptions& options) {
-  if (options.token_budget < 0 || options.token_budget > kMostBudget) {
-    return absl::InvalidArgumentError(
-        fmt::format("kv.token_budget: must be in 0..{} (0: {}), got {}",
-                    kMostBudget, kDefaultBudget, options.token_budget));
-  }
   if (options.semantic_factor != 0) {
     return absl::InvalidArgumentError(fmt::format(
         "kv.semantic_factor: policy sentence keeps every token and takes none, "
         "got {}",
         options.semantic_factor));
+  }
+  const struct {
+    std::string_view name;
+    double value;
+    double most;
+  } numbers[] = {
+      {"token_budget", static_cast<double>(options.token_budget), kMostTokens},
+      {"sink_tokens", static_cast<double>(options.sink_tokens.value_or(0)),
+       kMostTokens},
+      {"recent_tokens", static_cast<double>(options.recent_tokens.value_or(1)),
+       kMostTokens},
+      {"dense_tokens", static_cast<double>(options.dense_tokens.value_or(0)),
+       kMostTokens},
+      {"query_blend", options.query_blend.value_or(0), 1},
+      {"reuse_bonus", options.reuse_bonus.value_or(0), 10},
+  };
+  for (const auto& number : numbers) {
+    if (number.value >= 0 && number.value <= number.most) continue;
+    return absl::InvalidArgumentError(
+        fmt::format("kv.{}: must be in 0..{}, got {}", number.name, number.most,
+                    number.value));
+  }
+  if (options.recent_tokens == 0) {
+    return absl::InvalidArgumentError(
+        "kv.recent_tokens: must be at least 1, the token itself, got 0");
   }
   return absl::OkStatus();
 }

@@ -7,6 +7,7 @@
 // that are attended to anyway do not count.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -17,9 +18,12 @@ struct SelectionLimits {
   int64_t budget = 0;  // tau, tokens
   int64_t num_sink = 16;
   int64_t num_recent = 64;  // the row's own token is one of them
+  int64_t num_dense = 0;    // see DenseTokens
 
   // Contexts up to here are attended to as a whole.
-  int64_t DenseTokens() const { return budget + num_sink + num_recent; }
+  int64_t DenseTokens() const {
+    return std::max(num_dense, budget + num_sink + num_recent);
+  }
 };
 
 // The closed sentences of a sequence, and its length with the row's token.

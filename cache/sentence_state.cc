@@ -7,21 +7,75 @@
 
 namespace sentencekv {
 
+void SentenceState::Append(std::span<const int32_t> tokens) {
+  // The step before has written the entries of all sentences closed by then.
+  num_indexed_ = static_cast<int64_t>(segmenter.ends().size());
+  segmenter.Append(tokens);
+  const bool closed =
+      static_cast<int64_t>(segmenter.ends().size()) > num_indexed_;
+  num_summed_ = closed ? 0 : num_summed_ + (has_scored_ ? 1 : 0);
+  has_scored_ = false;
+}
+
 absl::Status SentenceState::ReserveEntries(Backend& backend) {
-  return index.Reserve(backend, static_cast<int64_t>(segmenter.ends().size()));
+  const std::span<const int32_t> ends = segmenter.ends();
+  return index.Reserve(backend, static_cast<int64_t>(ends.size()),
+                       ends.empty() ? 0 : ends.back());
+}
+
+float* SentenceState::query_sum(int64_t layer) const {
+  return query_sums_.data() == nullptr
+             ? nullptr
+             : query_sums_.as<float>() +
+                   layer * shape_.num_heads * shape_.head_dim;
+}
+
+absl::Status SentenceState::PrepareScoring(Backend& backend) {
+  has_scored_ = true;
+  if (settings.query_blend == 0 || query_sums_.data() != nullptr) {
+    return absl::OkStatus();
+  }
+  SKV_ASSIGN_OR_RETURN(
+      query_sums_,
+      backend.Allocate(static_cast<size_t>(shape_.num_layers *
+                                           shape_.num_heads * shape_.head_dim) *
+                       sizeof(float)));
+  return absl::OkStatus();
+}
+
+void SentenceState::AddReuseBonus(int64_t layer, int64_t kv_head,
+                                  std::span<float> scores) const {
+  if (selected_.empty()) return;
+  const float factor = 1.0f + settings.reuse_bonus;
+  for (const int32_t sentence :
+       selected_[static_cast<size_t>(layer * shape_.num_kv_heads + kv_head)]) {
+    scores[static_cast<size_t>(sentence)] *= factor;
+  }
+}
+
+void SentenceState::KeepSelection(int64_t layer, int64_t kv_head,
+                                  std::span<const int32_t> sentences) {
+  if (settings.reuse_bonus == 0) return;
+  selected_.resize(
+      static_cast<size_t>(shape_.num_layers * shape_.num_kv_heads));
+  selected_[static_cast<size_t>(layer * shape_.num_kv_heads + kv_head)].assign(
+      sentences.begin(), sentences.end());
 }
 
 void SentenceState::AppendMissing(int64_t layer, std::span<const int32_t> pages,
                                   std::vector<SentenceIndexItem>* items) const {
   const SentenceSpans all = {segmenter.ends(), 0};
-  for (int64_t i = num_indexed; i < static_cast<int64_t>(all.ends.size());
+  for (int64_t i = num_indexed_; i < static_cast<int64_t>(all.ends.size());
        ++i) {
-    items->push_back({.pages = pages.data(),
+    items->push_back({.kind = index.kind(),
+                      .pages = pages.data(),
                       .begin = all.begin(i),
                       .end = all.end(i),
                       .entry = i,
-                      .blocks = index.blocks(layer, 0),
-                      .head_stride = index.head_stride()});
+                      .blocks = index.blocks().at(layer, 0),
+                      .head_stride = index.blocks().stride(),
+                      .signs = index.signs(layer, 0),
+                      .sign_stride = index.sign_stride()});
   }
 }
 

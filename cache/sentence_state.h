@@ -17,29 +17,39 @@ namespace sentencekv {
 // Queries of a prompt whose attention is remembered as the prior.
 inline constexpr int64_t kPriorQueries = 32;
 
+// How a sequence is read: KvOptions with the defaults filled in.
+struct SentenceSettings {
+  SelectionLimits limits;
+  SentenceIndexKind index_kind = SentenceIndexKind::kMean;
+  bool prior = true;
+  // Weight of the mean query of the generated sentence in the query that
+  // scores.
+  float query_blend = 0;
+  // Scores of the sentences that the step before has read are 1 + this as high.
+  float reuse_bonus = 0;
+};
+
 class SentenceState final : public PolicyState {
  public:
   SentenceState(const ModelShape& shape,
                 std::shared_ptr<const SentenceMarks> marks,
-                const SelectionLimits& limits)
+                const SentenceSettings& settings)
       : segmenter(std::move(marks), SegmenterOptions()),
-        index(shape),
-        limits(limits),
+        index(shape, settings.index_kind),
+        settings(settings),
         shape_(shape) {}
 
+  // A step's tokens are about to be computed.
+  void Append(std::span<const int32_t> tokens);
   // Makes room for the entries of all closed sentences.
   absl::Status ReserveEntries(Backend& backend);
   // Appends the sentences that have no entry yet in `layer`.
   void AppendMissing(int64_t layer, std::span<const int32_t> pages,
                      std::vector<SentenceIndexItem>* items) const;
-  // Every layer has the entries of all closed sentences.
-  void MarkIndexed() {
-    num_indexed = static_cast<int64_t>(segmenter.ends().size());
-  }
   // The sentences that have entries, for a row that makes the sequence
   // num_tokens long.
   SentenceSpans Spans(int64_t num_tokens) const {
-    return {segmenter.ends().first(static_cast<size_t>(num_indexed)),
+    return {segmenter.ends().first(static_cast<size_t>(num_indexed_)),
             num_tokens};
   }
 
@@ -52,13 +62,30 @@ class SentenceState final : public PolicyState {
   absl::Status MakePrior(Backend& backend, int64_t layer, const KvLayerView& kv,
                          const CachedSequence& sequence, float scale);
 
+  // Sum of the queries of the open sentence, [H D], device; null without a
+  // blend.
+  float* query_sum(int64_t layer) const;
+  // Makes room for them. A row is about to be scored.
+  absl::Status PrepareScoring(Backend& backend);
+  int64_t num_summed() const { return num_summed_; }
+  // Raises the scores of what the step before has read.
+  void AddReuseBonus(int64_t layer, int64_t kv_head,
+                     std::span<float> scores) const;
+  void KeepSelection(int64_t layer, int64_t kv_head,
+                     std::span<const int32_t> sentences);
+
   Segmenter segmenter;
   SentenceIndex index;
-  const SelectionLimits limits;
-  int64_t num_indexed = 0;  // sentences with entries
+  const SentenceSettings settings;
 
  private:
   const ModelShape shape_;
+  int64_t num_indexed_ = 0;  // sentences with entries
+  int64_t num_summed_ = 0;   // queries in query_sum
+  bool has_scored_ = false;  // in the step that runs
+  Buffer query_sums_;        // [L, H D] f32
+  // [L * G]: what the step before has read, with a reuse bonus.
+  std::vector<std::vector<int32_t>> selected_;
   // [L] of [queries, H, D]: gone once the prior is made.
   std::vector<std::vector<float>> prompt_queries_;
 };

@@ -30,6 +30,10 @@ struct ActiveRequest {
   int64_t num_prompt() const {
     return static_cast<int64_t>(request.prompt.size());
   }
+  // Tokens that the cache policy takes for the prompt.
+  int64_t num_read_as_prompt() const {
+    return num_prompt() - request.kv.forced_tokens;
+  }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   // Tokens whose K and V are in the cache.
   int64_t num_computed() const {

@@ -41,12 +41,19 @@ absl::Status CheckTokenId(std::string_view field, int32_t id,
 absl::Status ValidatePromptLength(const GenerateRequest& request,
                                   const RequestLimits& limits) {
   const int64_t prompt_tokens = static_cast<int64_t>(request.prompt.size());
-  if (prompt_tokens >= 1 && prompt_tokens + 1 <= limits.max_request_tokens) {
-    return absl::OkStatus();
+  if (prompt_tokens < 1 || prompt_tokens + 1 > limits.max_request_tokens) {
+    return absl::InvalidArgumentError(
+        fmt::format("prompt: must have 1 .. {} tokens, has {}",
+                    limits.max_request_tokens - 1, prompt_tokens));
   }
-  return absl::InvalidArgumentError(
-      fmt::format("prompt: must have 1 .. {} tokens, has {}",
-                  limits.max_request_tokens - 1, prompt_tokens));
+  const int64_t forced_tokens = request.kv.forced_tokens;
+  if (forced_tokens < 0 || forced_tokens >= prompt_tokens) {
+    return absl::InvalidArgumentError(fmt::format(
+        "kv.forced_tokens: must be in 0..{}, as the prompt has {} tokens, got "
+        "{}",
+        prompt_tokens - 1, prompt_tokens, forced_tokens));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ValidateRequest(const GenerateRequest& request,

@@ -173,8 +173,8 @@ void Scheduler::PlanAdmission(Draft& draft) const {
 PrefixMatch Scheduler::MatchPrefix(const ActiveRequest& request,
                                    int64_t free_pages, int64_t* wanted) const {
   PrefixMatch match =
-      cache_.Match(request.request.kv, request.tokens, request.num_prompt(),
-                   request.max_reusable());
+      cache_.Match(request.request.kv, request.tokens,
+                   request.num_read_as_prompt(), request.max_reusable());
   *wanted = cache_.PagesWanted(match, request.num_tokens());
   if (*wanted > free_pages && match.copies_last()) {
     // A copy takes a page beside its source, which the pool may not have.
@@ -243,7 +243,7 @@ int64_t Scheduler::AddPrefill(Draft& draft, const Prompt& prompt,
                               int64_t count) const {
   count = std::min(count, prompt.missing);
   if (cache_.RepeatsOneByOne(prompt.request->request.kv)) {
-    const int64_t left = prompt.request->num_prompt() - prompt.begin;
+    const int64_t left = prompt.request->num_read_as_prompt() - prompt.begin;
     count = std::min(count, std::max<int64_t>(left, 1));
   }
   const auto rows_wanted = [&prompt](int64_t tokens) {
@@ -276,7 +276,7 @@ void Scheduler::Commit(const StepPlan& plan) {
     const PrefixMatch& match = plan.matches[i];
     std::unique_ptr<ActiveRequest> taken = TakeOut(waiting_, plan.admitted[i]);
     taken->lease = cache_.Open(taken->request.kv, match);
-    taken->lease->sequence().num_prompt = taken->num_prompt();
+    taken->lease->sequence().num_prompt = taken->num_read_as_prompt();
     // After a preemption it finds what it computed itself.
     if (taken->preemptions == 0) taken->cached_tokens = match.num_tokens;
     SKV_CHECK(taken->lease->Promise(taken->num_tokens()).ok());

@@ -62,6 +62,10 @@ class ArgumentCheck {
         .Positive("rows of the weight matrix", matrix->rows)
         .Positive("cols of the weight matrix", matrix->cols);
   }
+  ArgumentCheck& IndexKind(SentenceIndexKind kind, const void* signs) {
+    That(kind <= SentenceIndexKind::kSign, "unknown kind of sentence index");
+    return kind == SentenceIndexKind::kSign ? NotNull("signs", signs) : *this;
+  }
   ArgumentCheck& Sequences(const KvLayout& layout, const KvSequence* sequences,
                            int64_t count);
   ArgumentCheck& Selection(const KvLayout& layout,
@@ -330,7 +334,8 @@ absl::Status Backend::IndexSentences(const IndexSentencesParams& params) {
         .NotNull("blocks of a sentence", item.blocks)
         .Count("begin of a sentence", item.begin)
         .InRange("end of a sentence", item.end, item.begin + 1, kMaxDimension)
-        .Count("entry of a sentence", item.entry);
+        .Count("entry of a sentence", item.entry)
+        .IndexKind(item.kind, item.signs);
     if (!check.ok()) break;
     for (int64_t p = item.begin / kPageTokens; p * kPageTokens < item.end;
          ++p) {
@@ -353,7 +358,12 @@ absl::Status Backend::ScoreSentences(const ScoreSentencesParams& params) {
     check.NotNull("q of an item", item.q)
         .NotNull("blocks of an item", item.blocks)
         .NotNull("scores of an item", item.scores)
-        .Positive("num_entries of an item", item.num_entries);
+        .Positive("num_entries of an item", item.num_entries)
+        .Count("num_summed of an item", item.num_summed)
+        .IndexKind(item.kind, item.signs);
+    if (item.kind == SentenceIndexKind::kSign) {
+      check.NotNull("ends of an item", item.ends);
+    }
   }
   return check.ok() ? DoScoreSentences(params) : check.status();
 }

@@ -15,6 +15,7 @@
 
 #include "kernels/dtype.h"
 #include "kernels/kv_layout.h"
+#include "kernels/sentence_block.h"
 #include "kernels/weight_matrix.h"
 
 namespace sentencekv {
@@ -145,14 +146,19 @@ struct SelectedAttentionParams {
   float scale = 0;
 };
 
-// A sentence of a sequence, and where its entry goes.
+// A sentence of a sequence, and where its entry goes; kernels/sentence_block.h
+// has the layout.
 struct SentenceIndexItem {
+  SentenceIndexKind kind = SentenceIndexKind::kMean;
   const int32_t* pages = nullptr;  // of the sequence, host memory
   int64_t begin = 0;               // positions begin..end-1
   int64_t end = 0;
   int64_t entry = 0;            // number among the sequence's entries
-  std::byte* blocks = nullptr;  // of KV head 0 (kernels/sentence_block.h)
+  std::byte* blocks = nullptr;  // of KV head 0
   int64_t head_stride = 0;      // bytes from one KV head's blocks to the next's
+  // Of KV head 0, for kSign: bits that are 0 so far.
+  std::byte* signs = nullptr;
+  int64_t sign_stride = 0;  // bytes from one KV head's signs to the next's
 };
 
 // Writes the entries of sentences, for every KV head of one layer, from their
@@ -165,15 +171,28 @@ struct IndexSentencesParams {
 
 // One row's query heads of one KV head, and the sentences to be scored.
 struct SentenceScoreItem {
+  SentenceIndexKind kind = SentenceIndexKind::kMean;
   const float* q = nullptr;  // [num_heads, D], turned
   const std::byte* blocks = nullptr;
   int64_t num_entries = 0;       // at least 1
   const float* prior = nullptr;  // [num_entries], host memory; may be null
   float* scores = nullptr;       // [num_entries], host memory
+  // For kSign: the signs, and the ends of the sentences, the first of which
+  // begins at position 0; host memory, [num_entries].
+  const std::byte* signs = nullptr;
+  const int32_t* ends = nullptr;
+  // The query that scores is (1 - blend) q + blend x the mean of the q since
+  // num_summed was 0. query_sum, [num_heads, D], is their sum: overwritten when
+  // num_summed is 0, else added to. Null: the query is q.
+  float* query_sum = nullptr;
+  int64_t num_summed = 0;
+  float blend = 0;
 };
 
 // scores[e] = prior[e] + sum over the query heads of softmax over the entries
-// of (q . vector[e] * scale).
+// of score(q, e) * scale, where score is q . mean, the bound of the box, or,
+// for kSign, the logarithm of the sum over the tokens of exp(q . key * scale) /
+// scale.
 struct ScoreSentencesParams {
   const SentenceScoreItem* items = nullptr;  // host memory
   int64_t num_items = 0;

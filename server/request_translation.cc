@@ -124,6 +124,20 @@ grpc::Status ToKv(const v1::KvParams& wire, const ServedModel& served,
   options->semantic_factor = wire.semantic_factor();
   options->bypass_prefix_cache = wire.bypass_prefix_cache();
   options->cache_salt = wire.cache_salt();
+  if (wire.has_index_kind()) {
+    const absl::StatusOr<SentenceIndexKind> kind =
+        ParseSentenceIndexKind(wire.index_kind());
+    if (!kind.ok())
+      return Invalid("kv.index_kind", std::string(kind.status().message()));
+    options->index_kind = *kind;
+  }
+  if (wire.has_prior()) options->prior = wire.prior();
+  if (wire.has_query_blend()) options->query_blend = wire.query_blend();
+  if (wire.has_sink_tokens()) options->sink_tokens = wire.sink_tokens();
+  if (wire.has_recent_tokens()) options->recent_tokens = wire.recent_tokens();
+  if (wire.has_dense_tokens()) options->dense_tokens = wire.dense_tokens();
+  if (wire.has_reuse_bonus()) options->reuse_bonus = wire.reuse_bonus();
+  options->forced_tokens = wire.forced_tokens();
   const absl::Status status = ValidateKvOptions(*options);
   if (!status.ok()) return Invalid("kv", std::string(status.message()));
   return grpc::Status::OK;

@@ -52,6 +52,12 @@ constexpr NumberRule kNumberRules[] = {
     {"output.logprobs", 0, kMaxLogprobs, true, SKV_OPTIONAL(output, logprobs)},
     {"kv.token_budget", 1, kInt32Max, true, SKV_OPTIONAL(kv, token_budget)},
     {"kv.semantic_factor", 1, 1000, true, SKV_OPTIONAL(kv, semantic_factor)},
+    {"kv.query_blend", 0, 1, true, SKV_OPTIONAL(kv, query_blend)},
+    {"kv.sink_tokens", 0, kInt32Max, true, SKV_OPTIONAL(kv, sink_tokens)},
+    {"kv.recent_tokens", 1, kInt32Max, true, SKV_OPTIONAL(kv, recent_tokens)},
+    {"kv.dense_tokens", 0, kInt32Max, true, SKV_OPTIONAL(kv, dense_tokens)},
+    {"kv.reuse_bonus", 0, 10, true, SKV_OPTIONAL(kv, reuse_bonus)},
+    {"kv.forced_tokens", 0, kInt32Max, true, SKV_OPTIONAL(kv, forced_tokens)},
 };
 #undef SKV_OPTIONAL
 

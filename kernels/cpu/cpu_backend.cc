@@ -11,9 +11,9 @@
 #include "kernels/check.h"
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/attention.h"
-#include "kernels/cpu/attention_mass.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/sentences.h"
 #include "kernels/cpu/weight_layout.h"
 #include "kernels/cpu/weight_packing.h"
 #include "kernels/cpu/worker_pool.h"
@@ -113,18 +113,19 @@ class CpuBackend final : public Backend {
     return attention_.RunSelected(params);
   }
   absl::Status DoIndexSentences(const IndexSentencesParams& params) override {
-    return Call(RunIndexSentences, params);
+    RunIndexSentences(pool_, params, kernels_.sentences);
+    return absl::OkStatus();
   }
   absl::Status DoScoreSentences(const ScoreSentencesParams& params) override {
-    RunScoreSentences(pool_, params, kernels_.score_sentences);
+    RunScoreSentences(pool_, params, kernels_.sentences);
     return absl::OkStatus();
   }
   absl::Status DoAttentionMass(const AttentionMassParams& params) override {
-    return Call(ComputeAttentionMass, params);
+    RunAttentionMass(pool_, params, kernels_.sentences);
+    return absl::OkStatus();
   }
   absl::Status DoReadKeys(const ReadKeysParams& params) override {
-    ReadKeyRows(params);
-    return absl::OkStatus();
+    return Call(RunReadKeys, params);
   }
   absl::Status DoCopyPages(const CopyPagesParams& params) override {
     pool_.Quiesce();

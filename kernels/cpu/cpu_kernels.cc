@@ -11,17 +11,20 @@ CpuKernels MakeKernels(CpuLevel level) {
   FillVectorOpsPortable(kernels);
   FillRopePortable(kernels);
   FillAttentionPortable(kernels);
+  FillSentencesPortable(kernels);
   if (level == CpuLevel::kPortable) return kernels;
 #if defined(__x86_64__)
   FillMatMulAvx2(kernels);
   FillVectorOpsAvx2(kernels);
   FillRopeAvx2(kernels);
   FillAttentionAvx2(kernels);
+  FillSentencesAvx2(kernels);
   if (level == CpuLevel::kAvx2) return kernels;
   FillMatMulAvx512(kernels);
   FillVectorOpsAvx512(kernels);
   FillRopeAvx512(kernels);
   FillAttentionAvx512(kernels);
+  FillSentencesAvx512(kernels);
 #endif
   return kernels;
 }

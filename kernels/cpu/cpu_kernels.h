@@ -1,7 +1,7 @@
 // The table of kernels of one dispatch level.
 //
 // Every level has files
-// kernels/cpu/{matmul,vector_ops,rope,attention}_LEVEL.cc, compiled with that
+// kernels/cpu/{matmul,vector_ops,rope,attention,sentences}_LEVEL.cc, compiled with that
 // level's -m flags, each with a Fill function that sets its entries. A table is
 // filled from the portable level upwards, so an operation that a level does not
 // write anew is inherited from the level below.
@@ -18,7 +18,7 @@
 
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/cpu_level.h"
-#include "kernels/cpu/sentence_index.h"
+#include "kernels/cpu/sentence_kernels.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/op_params.h"
 
@@ -53,7 +53,6 @@ struct CpuKernels {
   void (*gather_rows)(WorkerPool& pool,
                       const GatherRowsParams& params) = nullptr;
   void (*copy_pages)(WorkerPool& pool, const CopyPagesParams& params) = nullptr;
-  ScoreSentencesKernel score_sentences = nullptr;
 
   // rope_LEVEL.cc.
   void (*rope_table)(WorkerPool& pool, const RopeTableParams& params) = nullptr;
@@ -62,6 +61,9 @@ struct CpuKernels {
 
   // attention_LEVEL.cc.
   AttentionKernels attention;
+
+  // sentences_LEVEL.cc.
+  SentenceKernels sentences;
 };
 
 // The table of a level, which this machine must have.
@@ -82,5 +84,9 @@ void FillRopeAvx512(CpuKernels& kernels);
 void FillAttentionPortable(CpuKernels& kernels);
 void FillAttentionAvx2(CpuKernels& kernels);
 void FillAttentionAvx512(CpuKernels& kernels);
+
+void FillSentencesPortable(CpuKernels& kernels);
+void FillSentencesAvx2(CpuKernels& kernels);
+void FillSentencesAvx512(CpuKernels& kernels);
 
 }  // namespace sentencekv

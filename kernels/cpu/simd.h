@@ -17,6 +17,8 @@
 //   Max(a, b)            b where either is NaN
 //   First                lane 0
 //   Sum, MaxLane         over all lanes, in a fixed order of halves
+//   Pick(bits, a, b)     lane i of a where bit i is set, else of b
+//   PositiveBits(x)      bit i: lane i is above 0
 //   KeepFirst(x, n)      lanes n and above replaced by -infinity
 //   RotatePairs(x, cs)   (x0, x1), (cos, sin) -> (x0 cos - x1 sin, x0 sin + x1
 //                        cos) for neighbouring lanes

@@ -75,6 +75,17 @@ struct Simd {
     return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
   }
 
+  static Vec Pick(uint32_t bits, Vec a, Vec b) {
+    const __m256i lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    const __m256i set =
+        _mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes);
+    return _mm256_blendv_ps(
+        b, a, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, lanes)));
+  }
+  static uint32_t PositiveBits(Vec x) {
+    return static_cast<uint32_t>(
+        _mm256_movemask_ps(_mm256_cmp_ps(x, Zero(), _CMP_GT_OQ)));
+  }
   static Vec KeepFirst(Vec x, int64_t count) {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i keep =

@@ -77,6 +77,12 @@ struct Simd {
     return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
   }
 
+  static Vec Pick(uint32_t bits, Vec a, Vec b) {
+    return _mm512_mask_mov_ps(b, static_cast<__mmask16>(bits), a);
+  }
+  static uint32_t PositiveBits(Vec x) {
+    return _mm512_cmp_ps_mask(x, Zero(), _CMP_GT_OQ);
+  }
   static Vec KeepFirst(Vec x, int64_t count) {
     const auto mask = static_cast<__mmask16>((1u << count) - 1);
     return _mm512_mask_mov_ps(Set(-__builtin_inff()), mask, x);

@@ -78,6 +78,15 @@ struct Simd {
     return even > odd ? even : odd;
   }
 
+  static Vec Pick(uint32_t bits, Vec a, Vec b) {
+    const Bits lanes = {1, 2, 4, 8};
+    return (lanes & static_cast<int32_t>(bits)) == lanes ? a : b;
+  }
+  static uint32_t PositiveBits(Vec x) {
+    uint32_t bits = 0;
+    for (int i = 0; i < kLanes; ++i) bits |= (x[i] > 0 ? 1u : 0u) << i;
+    return bits;
+  }
   static Vec KeepFirst(Vec x, int64_t count) {
     const Bits keep = Bits{0, 1, 2, 3} < static_cast<int32_t>(count);
     return keep ? x : Set(-__builtin_inff());

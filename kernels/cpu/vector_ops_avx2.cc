@@ -1,5 +1,4 @@
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/sentence_score_kernel.h"
 #include "kernels/cpu/vector_ops.h"
 #include "kernels/cpu/vector_ops_kernel.h"
 
@@ -12,7 +11,6 @@ void FillVectorOpsAvx2(CpuKernels& kernels) {
   kernels.swiglu = [](WorkerPool& pool, const SwiGluParams& params) {
     RunSwiGlu(pool, params, kVectorOpsKernels);
   };
-  kernels.score_sentences = ScoreItem;
 }
 
 }  // namespace sentencekv

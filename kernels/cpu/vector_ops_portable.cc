@@ -1,5 +1,4 @@
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/cpu/sentence_score_kernel.h"
 #include "kernels/cpu/vector_ops.h"
 #include "kernels/cpu/vector_ops_kernel.h"
 
@@ -15,7 +14,6 @@ void FillVectorOpsPortable(CpuKernels& kernels) {
   // Copies have nothing to gain from a level.
   kernels.gather_rows = RunGatherRows;
   kernels.copy_pages = RunCopyPages;
-  kernels.score_sentences = ScoreItem;
 }
 
 }  // namespace sentencekv

@@ -71,6 +71,27 @@ void AddKvTo(CLI::App& app, RequestFlags& flags) {
   app.add_option("--kv-semantic-factor", flags.kv_semantic_factor,
                  "Factor r of the policy sentence-paper")
       ->group(kGroup);
+  app.add_option("--kv-index-kind", flags.kv_index_kind,
+                 "Policy sentence: mean, minmax or sign")
+      ->group(kGroup);
+  app.add_option("--kv-prior", flags.kv_prior,
+                 "Policy sentence: what the prompt's end looked at counts")
+      ->group(kGroup);
+  app.add_option("--kv-query-blend", flags.kv_query_blend,
+                 "Policy sentence: weight of the sentence's mean query")
+      ->group(kGroup);
+  app.add_option("--kv-sink", flags.kv_sink,
+                 "Policy sentence: first tokens that are always read")
+      ->group(kGroup);
+  app.add_option("--kv-recent", flags.kv_recent,
+                 "Policy sentence: last tokens that are always read")
+      ->group(kGroup);
+  app.add_option("--kv-dense", flags.kv_dense,
+                 "Policy sentence: contexts up to here are read as a whole")
+      ->group(kGroup);
+  app.add_option("--kv-reuse-bonus", flags.kv_reuse_bonus,
+                 "Policy sentence: favours what the step before has read")
+      ->group(kGroup);
   app.add_flag("--bypass-prefix-cache", flags.bypass_prefix_cache,
                "Compute the whole prompt anew")
       ->group(kGroup);
@@ -128,6 +149,13 @@ void FillKv(const RequestFlags& flags, v1::KvParams* out) {
   if (flags.kv_budget) out->set_token_budget(*flags.kv_budget);
   if (flags.kv_semantic_factor)
     out->set_semantic_factor(*flags.kv_semantic_factor);
+  if (flags.kv_index_kind) out->set_index_kind(*flags.kv_index_kind);
+  if (flags.kv_prior) out->set_prior(*flags.kv_prior);
+  if (flags.kv_query_blend) out->set_query_blend(*flags.kv_query_blend);
+  if (flags.kv_sink) out->set_sink_tokens(*flags.kv_sink);
+  if (flags.kv_recent) out->set_recent_tokens(*flags.kv_recent);
+  if (flags.kv_dense) out->set_dense_tokens(*flags.kv_dense);
+  if (flags.kv_reuse_bonus) out->set_reuse_bonus(*flags.kv_reuse_bonus);
   if (flags.bypass_prefix_cache) out->set_bypass_prefix_cache(true);
   if (flags.cache_salt) out->set_cache_salt(*flags.cache_salt);
 }

@@ -45,6 +45,13 @@ struct RequestFlags {
   std::optional<std::string> kv_policy;
   std::optional<int32_t> kv_budget;
   std::optional<double> kv_semantic_factor;
+  std::optional<std::string> kv_index_kind;
+  std::optional<bool> kv_prior;
+  std::optional<double> kv_query_blend;
+  std::optional<int32_t> kv_sink;
+  std::optional<int32_t> kv_recent;
+  std::optional<int32_t> kv_dense;
+  std::optional<double> kv_reuse_bonus;
   bool bypass_prefix_cache = false;
   std::optional<std::string> cache_salt;
 

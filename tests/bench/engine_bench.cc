@@ -5,16 +5,25 @@
 //                [--repetitions N] [--step_tokens N] WORK...
 //
 // WORK is prefill:TOKENS or decode:DEPTH:TOKENS (TOKENS generated after DEPTH
-// that are there already; 0 begins with one). Prints one JSON object a line:
+// that are there already; 0 begins with one), under the policy full; with
+// @BUDGET[,KIND] behind it under the policy sentence. Repetitions of all works
+// take turns, so that their ratio is that of one run. A depth may be more than
+// the model was trained for. Prints one JSON object a line:
 // {"work", "tokens_per_second": [one number for each repetition]}.
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "cache/page_pool.h"
+#include "cache/sentence_policy.h"
+#include "engine/checkpoint.h"
+#include "engine/checkpoint_tokenizer.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/model_runner.h"
 
@@ -26,6 +35,7 @@ struct Work {
   bool decode = false;
   int64_t depth = 0;
   int64_t num_tokens = 0;
+  std::optional<KvOptions> sentence;  // of the policy sentence
 };
 
 struct BenchOptions {
@@ -37,9 +47,29 @@ struct BenchOptions {
   std::vector<std::string> works;
 };
 
-// False for what is neither prefill:N nor decode:D:N.
-bool ParseWork(const std::string& text, Work* work) {
+// Of "BUDGET" or "BUDGET,KIND".
+std::optional<KvOptions> ParseSentence(const std::string& text) {
+  KvOptions options;
+  options.dense_tokens = 0;
+  const size_t comma = text.find(',');
+  options.token_budget = std::atoll(text.substr(0, comma).c_str());
+  if (comma != std::string::npos) {
+    const auto kind = ParseSentenceIndexKind(text.substr(comma + 1));
+    if (!kind.ok()) return std::nullopt;
+    options.index_kind = *kind;
+  }
+  if (options.token_budget <= 0) return std::nullopt;
+  return options;
+}
+
+// False for what is no work.
+bool ParseWork(std::string text, Work* work) {
   work->name = text;
+  if (const size_t at = text.find('@'); at != std::string::npos) {
+    work->sentence = ParseSentence(text.substr(at + 1));
+    if (!work->sentence.has_value()) return false;
+    text.resize(at);
+  }
   long long depth = 0;
   long long num_tokens = 0;
   int end = 0;
@@ -83,12 +113,16 @@ int32_t Prefill(ModelRunner& runner, size_t sequence,
 }
 
 // Tokens per second of one run of `work` on a fresh sequence.
-double Measure(ModelRunner& runner, const Work& work, int64_t step_tokens) {
+double Measure(ModelRunner& runner, KvPolicy& sentence_policy, const Work& work,
+               int64_t step_tokens) {
   const int64_t vocab_size = runner.model().info().vocab_size;
-  const size_t sequence = runner.Add();
-  const auto prompt = SomeTokens(
-      work.decode ? std::max<int64_t>(work.depth, 1) : work.num_tokens,
-      vocab_size);
+  const int64_t num_prompt =
+      work.decode ? std::max<int64_t>(work.depth, 1) : work.num_tokens;
+  const size_t sequence =
+      work.sentence.has_value()
+          ? runner.Add(sentence_policy, *work.sentence, num_prompt)
+          : runner.Add();
+  const auto prompt = SomeTokens(num_prompt, vocab_size);
   auto started = std::chrono::steady_clock::now();
   int32_t token = Prefill(runner, sequence, prompt, step_tokens);
   if (work.decode) {
@@ -101,6 +135,7 @@ double Measure(ModelRunner& runner, const Work& work, int64_t step_tokens) {
       std::chrono::steady_clock::now() - started;
   runner.pool().Release(runner.sequence(sequence).pages);
   runner.sequence(sequence).pages.clear();
+  runner.sequence(sequence).policy_state.reset();
   return static_cast<double>(work.num_tokens) / elapsed.count();
 }
 
@@ -123,17 +158,36 @@ int RunBench(const BenchOptions& options) {
   runner_options.num_threads = options.threads;
   runner_options.cpu_level = options.cpu_level;
   runner_options.load.max_tokens_per_step = options.step_tokens;
+  runner_options.context_length = longest;
   ModelRunner runner(options.model, runner_options);
-  Measure(runner, {.num_tokens = 64}, options.step_tokens);  // warms up
-  for (const Work& work : works) {
-    std::vector<double> rates;
-    for (int i = 0; i < options.repetitions; ++i) {
-      rates.push_back(Measure(runner, work, options.step_tokens));
+  const ModelInfo& info = runner.model().info();
+  const auto checkpoint = OpenCheckpoint(options.model);
+  const auto tokenizer =
+      LoadCheckpointTokenizer(*checkpoint, *checkpoint->Config());
+  if (!tokenizer.ok()) {
+    std::fprintf(stderr, "engine_bench: %s\n",
+                 tokenizer.status().ToString().c_str());
+    return 1;
+  }
+  const auto policy =
+      MakeSentencePolicy({.tokenizer = tokenizer->tokenizer.get(),
+                          .shape = {.num_layers = info.num_layers,
+                                    .num_heads = info.num_heads,
+                                    .num_kv_heads = info.num_kv_heads,
+                                    .head_dim = info.head_dim}});
+  Measure(runner, *policy, {.num_tokens = 64},
+          options.step_tokens);  // warms up
+  std::vector<std::vector<double>> rates(works.size());
+  for (int i = 0; i < options.repetitions; ++i) {
+    for (size_t j = 0; j < works.size(); ++j) {
+      rates[j].push_back(
+          Measure(runner, *policy, works[j], options.step_tokens));
     }
-    const nlohmann::json line = {{"work", work.name},
-                                 {"tokens_per_second", rates}};
+  }
+  for (size_t j = 0; j < works.size(); ++j) {
+    const nlohmann::json line = {{"work", works[j].name},
+                                 {"tokens_per_second", rates[j]}};
     std::printf("%s\n", line.dump().c_str());
-    std::fflush(stdout);
   }
   return 0;
 }

@@ -39,7 +39,12 @@ std::vector<GenerateRequest> MakeRequests(int64_t vocab_size) {
                     .token_budget = 64 + i,
                     .semantic_factor = 1.2};
     }
-    if (i % 4 == 2) request.kv = {.policy = "sentence", .token_budget = 16 + i};
+    if (i % 4 == 2) {
+      request.kv = {.policy = "sentence",
+                    .token_budget = 16 + i,
+                    .index_kind = static_cast<SentenceIndexKind>(i / 4 % 3),
+                    .dense_tokens = 0};
+    }
     requests.push_back(std::move(request));
   }
   return requests;

@@ -2,6 +2,7 @@
 // and options alone, and is exact where the budget covers the context.
 #include "cache/sentence_policy.h"
 
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,7 +30,38 @@ std::vector<int32_t> Story(size_t num_tokens, int seed) {
   return tokens;
 }
 
-class SentencePolicyTest : public testing::Test {
+// Ways to choose sentences.
+struct Variant {
+  const char* name;
+  KvOptions options;
+};
+
+KvOptions Kind(SentenceIndexKind kind, bool prior) {
+  KvOptions options;
+  options.index_kind = kind;
+  options.prior = prior;
+  return options;
+}
+
+KvOptions Blended() {
+  KvOptions options;
+  options.query_blend = 0.5;
+  options.reuse_bonus = 1.0;
+  options.sink_tokens = 3;
+  options.recent_tokens = 20;
+  return options;
+}
+
+const Variant kVariants[] = {
+    {"Default", {}},
+    {"NoPrior", Kind(SentenceIndexKind::kMean, false)},
+    {"MinMax", Kind(SentenceIndexKind::kMinMax, true)},
+    {"Sign", Kind(SentenceIndexKind::kSign, false)},
+    {"SignWithPrior", Kind(SentenceIndexKind::kSign, true)},
+    {"Blended", Blended()},
+};
+
+class SentencePolicyTest : public testing::TestWithParam<Variant> {
  protected:
   static ModelRunnerOptions Options() {
     ModelRunnerOptions options;
@@ -42,8 +74,9 @@ class SentencePolicyTest : public testing::Test {
 
   void Use(int64_t budget) {
     const ModelInfo& info = runner_.model().info();
-    KvOptions options;
+    KvOptions options = GetParam().options;
     options.token_budget = budget;
+    options.dense_tokens = 0;
     ASSERT_TRUE(ValidateSentenceOptions(options).ok());
     options_ = options;
     policies_.push_back(
@@ -80,10 +113,10 @@ class SentencePolicyTest : public testing::Test {
                       Options()};
 };
 
-TEST_F(SentencePolicyTest, BudgetThatCoversTheContextGivesTheBitsOfFull) {
+TEST_P(SentencePolicyTest, BudgetThatCoversTheContextGivesTheBitsOfFull) {
   const std::vector<int32_t> tokens = Story(460, 1);
   const Logits full = Run(tokens, 400, 50);
-  for (const int64_t budget : {380, 100000}) {
+  for (const int64_t budget : {457, 100000}) {
     Use(budget);
     for (const int64_t chunk : {1, 37, 400}) {
       EXPECT_EQ(Run(tokens, 400, chunk), full)
@@ -92,7 +125,7 @@ TEST_F(SentencePolicyTest, BudgetThatCoversTheContextGivesTheBitsOfFull) {
   }
 }
 
-TEST_F(SentencePolicyTest, SmallBudgetsReadLess) {
+TEST_P(SentencePolicyTest, SmallBudgetsReadLess) {
   const std::vector<int32_t> tokens = Story(460, 1);
   const Logits full = Run(tokens, 400, 50);
   Use(40);
@@ -101,7 +134,7 @@ TEST_F(SentencePolicyTest, SmallBudgetsReadLess) {
   for (size_t i = 1; i < full.size(); ++i) EXPECT_NE(sentence[i], full[i]) << i;
 }
 
-TEST_F(SentencePolicyTest, ChunksOfThePromptDoNotMatter) {
+TEST_P(SentencePolicyTest, ChunksOfThePromptDoNotMatter) {
   const std::vector<int32_t> tokens = Story(460, 3);
   Use(64);
   const Logits whole = Run(tokens, 400, 400);
@@ -111,7 +144,7 @@ TEST_F(SentencePolicyTest, ChunksOfThePromptDoNotMatter) {
   }
 }
 
-TEST_F(SentencePolicyTest, NeighboursDoNotMatter) {
+TEST_P(SentencePolicyTest, NeighboursDoNotMatter) {
   const std::vector<int32_t> tokens = Story(430, 3);
   Use(64);
   const Logits alone = Run(tokens, 400, 400);
@@ -139,7 +172,7 @@ TEST_F(SentencePolicyTest, NeighboursDoNotMatter) {
   }
 }
 
-TEST_F(SentencePolicyTest, ReusedPagesGiveTheSame) {
+TEST_P(SentencePolicyTest, ReusedPagesGiveTheSame) {
   const std::vector<int32_t> tokens = Story(440, 5);
   Use(64);
   const Logits computed = Run(tokens, 400, 400);
@@ -170,15 +203,102 @@ TEST_F(SentencePolicyTest, ReusedPagesGiveTheSame) {
   }
 }
 
-TEST_F(SentencePolicyTest, RefusesWhatItDoesNotTake) {
+INSTANTIATE_TEST_SUITE_P(All, SentencePolicyTest, testing::ValuesIn(kVariants),
+                         [](const auto& info) {
+                           return std::string(info.param.name);
+                         });
+
+class SentenceChoiceTest : public SentencePolicyTest {};
+
+// Every setting changes what is read.
+TEST_P(SentenceChoiceTest, DiffersFromTheDefault) {
+  const std::vector<int32_t> tokens = Story(460, 1);
+  Use(40);
+  const Logits with = Run(tokens, 400, 50);
+  const KvOptions options = options_;
+  options_ = {.token_budget = 40, .dense_tokens = 0};
+  const Logits without = Run(tokens, 400, 50);
+  EXPECT_EQ(with[0], without[0]);
+  EXPECT_NE(with, without);
+}
+
+KvOptions Only(void (*set)(KvOptions& options)) {
   KvOptions options;
-  options.token_budget = -1;
-  EXPECT_EQ(ValidateSentenceOptions(options).code(),
-            absl::StatusCode::kInvalidArgument);
-  options = {};
-  options.semantic_factor = 2;
-  EXPECT_NE(ValidateSentenceOptions(options).message().find("semantic_factor"),
-            std::string::npos);
+  set(options);
+  return options;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, SentenceChoiceTest,
+    testing::Values(
+        Variant{"NoPrior", Only([](auto& o) { o.prior = false; })},
+        Variant{"MinMax", Kind(SentenceIndexKind::kMinMax, true)},
+        Variant{"Sign", Kind(SentenceIndexKind::kSign, true)},
+        Variant{"Blend", Only([](auto& o) { o.query_blend = 0.5; })},
+        Variant{"Bonus", Only([](auto& o) { o.reuse_bonus = 1; })},
+        Variant{"Sink", Only([](auto& o) { o.sink_tokens = 0; })},
+        Variant{"Recent", Only([](auto& o) { o.recent_tokens = 10; })}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+// Short contexts are read as a whole unless a request says otherwise.
+TEST(SentencePolicyOptions, ShortContextsAreDense) {
+  const ByteTokenizer tokenizer;
+  const auto policy = MakeSentencePolicy(
+      {.tokenizer = &tokenizer,
+       .shape = {
+           .num_layers = 1, .num_heads = 1, .num_kv_heads = 1, .head_dim = 8}});
+  const auto num_exact = [&](const KvOptions& options) {
+    CachedSequence sequence;
+    sequence.num_tokens = 100000;
+    sequence.num_prompt = 10;
+    sequence.policy_state = policy->NewState(options);
+    return policy->NumExact(sequence);
+  };
+  EXPECT_EQ(num_exact({}), 4096);
+  EXPECT_EQ(num_exact({.dense_tokens = 0}), 1024 + 16 + 64);
+  EXPECT_EQ(num_exact({.dense_tokens = 50000}), 50000);
+  EXPECT_EQ(num_exact({.token_budget = 10000}), 10080);
+}
+
+TEST(SentencePolicyOptions, RefusesWhatItDoesNotTake) {
+  const struct {
+    KvOptions options;
+    const char* field;
+  } wrong[] = {
+      {{.token_budget = -1}, "kv.token_budget"},
+      {{.semantic_factor = 2}, "kv.semantic_factor"},
+      {{.query_blend = 1.5}, "kv.query_blend"},
+      {{.query_blend = NAN}, "kv.query_blend"},
+      {{.sink_tokens = -1}, "kv.sink_tokens"},
+      {{.recent_tokens = 0}, "kv.recent_tokens"},
+      {{.dense_tokens = -1}, "kv.dense_tokens"},
+      {{.reuse_bonus = 11}, "kv.reuse_bonus"},
+  };
+  for (const auto& one : wrong) {
+    const absl::Status status = ValidateSentenceOptions(one.options);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_NE(status.message().find(one.field), std::string::npos)
+        << status.message();
+  }
+}
+
+// Other policies do not take what only this one understands.
+TEST(SentencePolicyOptions, AreRefusedByOtherPolicies) {
+  for (const std::string policy : {"full", "sentence-paper"}) {
+    for (const KvOptions& options : std::vector<KvOptions>{
+             {.policy = policy, .index_kind = SentenceIndexKind::kMean},
+             {.policy = policy, .prior = true},
+             {.policy = policy, .query_blend = 0},
+             {.policy = policy, .sink_tokens = 1},
+             {.policy = policy, .recent_tokens = 1},
+             {.policy = policy, .dense_tokens = 1},
+             {.policy = policy, .reuse_bonus = 1}}) {
+      EXPECT_NE(
+          ValidateKvOptions(options).message().find("only policy sentence"),
+          std::string::npos)
+          << policy;
+    }
+  }
 }
 
 }  // namespace

@@ -15,71 +15,175 @@
 namespace sentencekv {
 namespace {
 
-struct Range {
-  int64_t begin;
-  int64_t end;
+constexpr SentenceIndexKind kKinds[] = {SentenceIndexKind::kMean,
+                                        SentenceIndexKind::kMinMax,
+                                        SentenceIndexKind::kSign};
+
+// An index of one KV head, or of several.
+struct Index {
+  Index(SentenceIndexKind kind, int64_t dim, int64_t num_heads,
+        std::vector<int32_t> ends)
+      : kind(kind), dim(dim), ends(std::move(ends)) {
+    head_bytes = SentenceBlocks(count()) * SentenceBlockBytes(kind, dim);
+    sign_bytes = (this->ends.back() + kPageTokens - 1) / kPageTokens *
+                 SignStripBytes(dim);
+    blocks.resize(num_heads * head_bytes);
+    signs.resize(num_heads * sign_bytes);
+  }
+
+  int64_t count() const { return static_cast<int64_t>(ends.size()); }
+  int64_t begin(int64_t entry) const {
+    return entry == 0 ? 0 : ends[entry - 1];
+  }
+  SentenceIndexItem Item(const int32_t* pages, int64_t entry) {
+    return {.kind = kind,
+            .pages = pages,
+            .begin = begin(entry),
+            .end = ends[entry],
+            .entry = entry,
+            .blocks = blocks.data(),
+            .head_stride = head_bytes,
+            .signs = signs.data(),
+            .sign_stride = sign_bytes};
+  }
+  // Element d of one of an entry's vectors.
+  float Element(int64_t head, int64_t entry, int64_t vector, int64_t d) const {
+    const std::byte* from =
+        blocks.data() + head * head_bytes +
+        entry / kBlockEntries * SentenceBlockBytes(kind, dim) +
+        vector * SentenceVectorBytes(dim);
+    const int64_t slot = entry % kBlockEntries;
+    float unit;
+    std::memcpy(&unit, from + dim * kBlockEntries + slot * 4, 4);
+    return static_cast<float>(
+               static_cast<int8_t>(from[d * kBlockEntries + slot])) *
+           unit;
+  }
+  bool Sign(int64_t head, int64_t position, int64_t d) const {
+    uint16_t bits;
+    std::memcpy(&bits,
+                signs.data() + head * sign_bytes +
+                    position / kPageTokens * SignStripBytes(dim) + d * 2,
+                2);
+    return (bits >> (position % kPageTokens) & 1) != 0;
+  }
+  // By definition, from what is stored.
+  double Score(const float* q, int64_t entry, double scale) const {
+    double score = 0;
+    for (int64_t d = 0; d < dim; ++d) {
+      score += q[d] * Element(0, entry, 0, d);
+      if (kind == SentenceIndexKind::kMinMax) {
+        score += std::fabs(q[d]) * Element(0, entry, 1, d);
+      }
+    }
+    if (kind != SentenceIndexKind::kSign) return score * scale;
+    double sum = 0;
+    for (int64_t p = begin(entry); p < ends[entry]; ++p) {
+      double token = 0;
+      for (int64_t d = 0; d < dim; ++d) {
+        token += q[d] * Element(0, entry, 1, d) * (Sign(0, p, d) ? 1 : -1);
+      }
+      sum += std::exp(token * scale);
+    }
+    return score * scale + std::log(sum);
+  }
+
+  SentenceIndexKind kind;
+  int64_t dim;
+  std::vector<int32_t> ends;
+  int64_t head_bytes = 0;
+  int64_t sign_bytes = 0;
+  std::vector<std::byte> blocks;
+  std::vector<std::byte> signs;
 };
 
-// Element d of an entry.
-float Element(const std::byte* blocks, int64_t head_dim, int64_t entry,
-              int64_t d) {
-  const std::byte* block =
-      blocks + entry / kBlockEntries * SentenceBlockBytes(head_dim);
-  const int64_t slot = entry % kBlockEntries;
-  float unit;
-  std::memcpy(&unit, block + head_dim * kBlockEntries + slot * 4, 4);
-  return static_cast<float>(
-             static_cast<int8_t>(block[d * kBlockEntries + slot])) *
-         unit;
+// Sentences of all sorts of lengths, up to num_tokens.
+std::vector<int32_t> SomeEnds(int32_t num_tokens) {
+  std::vector<int32_t> ends;
+  for (int32_t p = 0; p < num_tokens;) {
+    p = std::min(num_tokens, p + 1 + p * 7 % 40);
+    ends.push_back(p);
+  }
+  return ends;
 }
 
 class SentenceIndexTest : public testing::TestWithParam<CpuVariant> {
  protected:
+  // Entries of positions 0..699 of a random sequence.
+  Index Build(const PagedStep& step, SentenceIndexKind kind) {
+    Index index(kind, step.shape().head_dim, step.shape().num_kv_heads,
+                SomeEnds(700));
+    std::vector<SentenceIndexItem> items;
+    for (int64_t i = 0; i < index.count(); ++i) {
+      items.push_back(index.Item(step.sequences()[0].pages, i));
+    }
+    EXPECT_TRUE(backend_
+                    ->IndexSentences({.kv = step.view(),
+                                      .items = items.data(),
+                                      .num_items = index.count()})
+                    .ok());
+    return index;
+  }
+
   std::unique_ptr<Backend> backend_ = MakeVariant(GetParam());
 };
 
-TEST_P(SentenceIndexTest, EntriesAreMeansOfKeys) {
+// Compares vectors of entries with what they should be, within 8 bits.
+void ExpectVector(const Index& index, int64_t head, int64_t entry,
+                  int64_t vector, const std::vector<double>& expected) {
+  double highest = 0;
+  for (const double x : expected) highest = std::max(highest, std::fabs(x));
+  for (int64_t d = 0; d < index.dim; ++d) {
+    ASSERT_NEAR(index.Element(head, entry, vector, d), expected[d],
+                highest * 0.501 / 127)
+        << "head " << head << " sentence " << entry << " vector " << vector
+        << " element " << d;
+  }
+}
+
+// The pool is NaN wherever no token is.
+TEST_P(SentenceIndexTest, EntriesAreMadeOfTheirKeys) {
   for (const DType dtype : {DType::kF16, DType::kF32, DType::kBF16}) {
     for (const int64_t dim : {8, 40, 64, 128}) {
-      SCOPED_TRACE(fmt::format("{} {}", Name(dtype), dim));
       const PagedStep step(
           {.num_heads = 4, .num_kv_heads = 2, .head_dim = dim, .dtype = dtype},
           {{699, 1}}, 5);
-      std::vector<Range> ranges;
-      for (int64_t p = 0; p < 700;) {
-        const int64_t end = std::min<int64_t>(700, p + 1 + p * 7 % 40);
-        ranges.push_back({p, end});
-        p = end;
-      }
-      const auto count = static_cast<int64_t>(ranges.size());
-      const int64_t head_bytes =
-          SentenceBlocks(count) * SentenceBlockBytes(dim);
-      std::vector<std::byte> blocks(2 * head_bytes);
-      std::vector<SentenceIndexItem> items;
-      for (int64_t i = 0; i < count; ++i) {
-        items.push_back({step.sequences()[0].pages, ranges[i].begin,
-                         ranges[i].end, i, blocks.data(), head_bytes});
-      }
-      ASSERT_TRUE(backend_
-                      ->IndexSentences({.kv = step.view(),
-                                        .items = items.data(),
-                                        .num_items = count})
-                      .ok());
-      for (int64_t g = 0; g < 2; ++g) {
-        for (int64_t i = 0; i < count; ++i) {
-          double highest = 0;
-          std::vector<double> means(dim);
-          for (int64_t d = 0; d < dim; ++d) {
-            for (int64_t p = ranges[i].begin; p < ranges[i].end; ++p) {
-              means[d] += step.Key(0, p, g, d);
+      for (const SentenceIndexKind kind : kKinds) {
+        SCOPED_TRACE(fmt::format("{} {} kind {}", Name(dtype), dim,
+                                 static_cast<int>(kind)));
+        const Index index = Build(step, kind);
+        for (int64_t g = 0; g < 2; ++g) {
+          for (int64_t i = 0; i < index.count(); ++i) {
+            const auto length =
+                static_cast<double>(index.ends[i] - index.begin(i));
+            std::vector<double> mean(dim), deviation(dim), middle(dim),
+                half(dim);
+            for (int64_t d = 0; d < dim; ++d) {
+              double low = INFINITY;
+              double high = -INFINITY;
+              for (int64_t p = index.begin(i); p < index.ends[i]; ++p) {
+                const double key = step.Key(0, p, g, d);
+                mean[d] += key / length;
+                low = std::min(low, key);
+                high = std::max(high, key);
+              }
+              middle[d] = (low + high) / 2;
+              half[d] = (high - low) / 2;
+              for (int64_t p = index.begin(i); p < index.ends[i]; ++p) {
+                const double off = step.Key(0, p, g, d) - mean[d];
+                deviation[d] += std::fabs(off) / length;
+                if (kind != SentenceIndexKind::kSign) continue;
+                // A key at the mean may fall on either side.
+                if (std::fabs(off) < 1e-5) continue;
+                ASSERT_EQ(index.Sign(g, p, d), off > 0) << p << " " << d;
+              }
             }
-            means[d] /= static_cast<double>(ranges[i].end - ranges[i].begin);
-            highest = std::max(highest, std::fabs(means[d]));
-          }
-          for (int64_t d = 0; d < dim; ++d) {
-            ASSERT_NEAR(Element(blocks.data() + g * head_bytes, dim, i, d),
-                        means[d], highest * 0.501 / 127)
-                << "head " << g << " sentence " << i << " element " << d;
+            const bool box = kind == SentenceIndexKind::kMinMax;
+            ExpectVector(index, g, i, 0, box ? middle : mean);
+            if (box) ExpectVector(index, g, i, 1, half);
+            if (kind == SentenceIndexKind::kSign) {
+              ExpectVector(index, g, i, 1, deviation);
+            }
           }
         }
       }
@@ -90,57 +194,98 @@ TEST_P(SentenceIndexTest, EntriesAreMeansOfKeys) {
 TEST_P(SentenceIndexTest, ScoresAreSumsOfSoftmaxes) {
   std::mt19937 random(3);
   std::normal_distribution<float> normal;
-  std::uniform_int_distribution<int> byte(-127, 127);
-  for (const int64_t heads : {1, 3, 4, 5, 8}) {
-    for (const int64_t count : {1, 15, 16, 17, 100, 1000}) {
-      SCOPED_TRACE(fmt::format("{} heads, {} entries", heads, count));
-      const int64_t dim = 40;
-      std::vector<std::byte> blocks(SentenceBlocks(count) *
-                                    SentenceBlockBytes(dim));
-      for (int64_t b = 0; b < SentenceBlocks(count); ++b) {
-        std::byte* block = blocks.data() + b * SentenceBlockBytes(dim);
-        for (int64_t i = 0; i < dim * kBlockEntries; ++i) {
-          block[i] = static_cast<std::byte>(byte(random));
-        }
-        for (int64_t i = 0; i < kBlockEntries; ++i) {
-          const float unit = 0.01f * std::fabs(normal(random));
-          std::memcpy(block + dim * kBlockEntries + i * 4, &unit, 4);
-        }
-      }
-      std::vector<float> q(heads * dim);
-      for (float& x : q) x = normal(random);
-      std::vector<float> prior(count);
-      for (float& x : prior) x = std::fabs(normal(random));
-      std::vector<double> expected(prior.begin(), prior.end());
-      for (int64_t h = 0; h < heads; ++h) {
-        std::vector<double> weights(count);
-        double sum = 0;
-        for (int64_t e = 0; e < count; ++e) {
-          double score = 0;
-          for (int64_t d = 0; d < dim; ++d) {
-            score += q[h * dim + d] * Element(blocks.data(), dim, e, d);
+  const int64_t dim = 40;
+  const PagedStep step({.num_heads = 1, .num_kv_heads = 1, .head_dim = dim},
+                       {{699, 1}}, 5);
+  for (const SentenceIndexKind kind : kKinds) {
+    const Index whole = Build(step, kind);
+    for (const int64_t heads : {1, 3, 4, 5, 8}) {
+      for (const int64_t count :
+           {int64_t{1}, int64_t{15}, int64_t{16}, int64_t{17}, whole.count()}) {
+        SCOPED_TRACE(fmt::format("kind {}, {} heads, {} entries",
+                                 static_cast<int>(kind), heads, count));
+        std::vector<float> q(heads * dim);
+        for (float& x : q) x = normal(random);
+        std::vector<float> prior(count);
+        for (float& x : prior) x = std::fabs(normal(random));
+        std::vector<double> expected(prior.begin(), prior.end());
+        for (int64_t h = 0; h < heads; ++h) {
+          std::vector<double> weights(count);
+          double sum = 0;
+          for (int64_t e = 0; e < count; ++e) {
+            weights[e] = std::exp(whole.Score(&q[h * dim], e, 0.3));
+            sum += weights[e];
           }
-          sum += weights[e] = std::exp(score * 0.3);
+          for (int64_t e = 0; e < count; ++e) expected[e] += weights[e] / sum;
         }
-        for (int64_t e = 0; e < count; ++e) expected[e] += weights[e] / sum;
+        std::vector<float> scores(count, -1.0f);
+        SentenceScoreItem item = {.kind = kind,
+                                  .q = q.data(),
+                                  .blocks = whole.blocks.data(),
+                                  .num_entries = count,
+                                  .prior = prior.data(),
+                                  .scores = scores.data(),
+                                  .signs = whole.signs.data(),
+                                  .ends = whole.ends.data()};
+        std::vector<SentenceScoreItem> items(2, item);
+        std::vector<float> plain(count);
+        items[1].prior = nullptr;
+        items[1].scores = plain.data();
+        ASSERT_TRUE(backend_
+                        ->ScoreSentences({.items = items.data(),
+                                          .num_items = 2,
+                                          .num_heads = heads,
+                                          .head_dim = dim,
+                                          .scale = 0.3f})
+                        .ok());
+        for (int64_t e = 0; e < count; ++e) {
+          ASSERT_NEAR(scores[e], expected[e], 2e-5 * (1 + expected[e])) << e;
+          ASSERT_NEAR(plain[e], expected[e] - prior[e], 2e-5) << e;
+        }
       }
-      std::vector<float> scores(count, -1.0f);
-      std::vector<SentenceScoreItem> items(
-          2, {q.data(), blocks.data(), count, prior.data(), scores.data()});
-      std::vector<float> plain(count);
-      items[1].prior = nullptr;
-      items[1].scores = plain.data();
-      ASSERT_TRUE(backend_
-                      ->ScoreSentences({.items = items.data(),
-                                        .num_items = 2,
-                                        .num_heads = heads,
-                                        .head_dim = dim,
-                                        .scale = 0.3f})
-                      .ok());
-      for (int64_t e = 0; e < count; ++e) {
-        ASSERT_NEAR(scores[e], expected[e], 1e-5 * (1 + expected[e])) << e;
-        ASSERT_NEAR(plain[e], expected[e] - prior[e], 1e-5) << e;
-      }
+    }
+  }
+}
+
+TEST_P(SentenceIndexTest, QueriesAreBlended) {
+  const int64_t dim = 8;
+  const PagedStep step({.num_heads = 1, .num_kv_heads = 1, .head_dim = dim},
+                       {{699, 1}}, 5);
+  const Index index = Build(step, SentenceIndexKind::kMean);
+  std::mt19937 random(4);
+  std::normal_distribution<float> normal;
+  const auto score = [&](SentenceScoreItem item, const std::vector<float>& q) {
+    std::vector<float> scores(index.count());
+    item.q = q.data();
+    item.blocks = index.blocks.data();
+    item.num_entries = index.count();
+    item.scores = scores.data();
+    EXPECT_TRUE(backend_
+                    ->ScoreSentences({.items = &item,
+                                      .num_items = 1,
+                                      .num_heads = 2,
+                                      .head_dim = dim,
+                                      .scale = 0.3f})
+                    .ok());
+    return scores;
+  };
+  // What lies there from an earlier sentence does not count.
+  std::vector<float> sum(2 * dim, 1e9f);
+  std::vector<double> total(2 * dim);
+  for (int64_t i = 0; i < 4; ++i) {
+    std::vector<float> q(2 * dim);
+    for (float& x : q) x = normal(random);
+    std::vector<float> blended(2 * dim);
+    for (int64_t d = 0; d < 2 * dim; ++d) {
+      total[d] += q[d];
+      blended[d] =
+          static_cast<float>(0.25 * q[d] + 0.75 * total[d] / double(i + 1));
+    }
+    const std::vector<float> scores =
+        score({.query_sum = sum.data(), .num_summed = i, .blend = 0.75f}, q);
+    const std::vector<float> expected = score({}, blended);
+    for (size_t e = 0; e < scores.size(); ++e) {
+      ASSERT_NEAR(scores[e], expected[e], 1e-5) << i << " " << e;
     }
   }
 }
@@ -149,34 +294,54 @@ TEST_P(SentenceIndexTest, RefusesWhatIsWrong) {
   EXPECT_TRUE(backend_->IndexSentences({}).ok());
   EXPECT_TRUE(backend_->ScoreSentences({}).ok());
   const PagedStep step({.num_heads = 1, .num_kv_heads = 1}, {{30, 1}}, 5);
-  std::vector<std::byte> blocks(SentenceBlockBytes(64));
+  Index index(SentenceIndexKind::kSign, 64, 1, {5});
   const int32_t* pages = step.sequences()[0].pages;
   const auto beyond = static_cast<int32_t>(step.view().layout.num_pages);
-  const SentenceIndexItem wrong[] = {
-      {nullptr, 0, 5, 0, blocks.data(), 0},
-      {pages, 0, 5, 0, nullptr, 0},
-      {pages, 5, 5, 0, blocks.data(), 0},
-      {pages, -1, 5, 0, blocks.data(), 0},
-      {pages, 0, 5, -1, blocks.data(), 0},
-      {&beyond, 0, 5, 0, blocks.data(), 0},
+  using Item = SentenceIndexItem;
+  const auto refused_item = [&](void (*spoil)(Item & item, const int32_t* x)) {
+    Item item = index.Item(pages, 0);
+    spoil(item, &beyond);
+    return backend_
+               ->IndexSentences(
+                   {.kv = step.view(), .items = &item, .num_items = 1})
+               .code() == absl::StatusCode::kInvalidArgument;
   };
-  for (const SentenceIndexItem& item : wrong) {
-    EXPECT_EQ(backend_
-                  ->IndexSentences(
-                      {.kv = step.view(), .items = &item, .num_items = 1})
-                  .code(),
-              absl::StatusCode::kInvalidArgument);
-  }
-  float value = 0;
-  const SentenceScoreItem no_entry = {&value, blocks.data(), 0, nullptr,
-                                      &value};
-  EXPECT_EQ(backend_
-                ->ScoreSentences({.items = &no_entry,
-                                  .num_items = 1,
-                                  .num_heads = 1,
-                                  .head_dim = 1})
-                .code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_FALSE(refused_item([](Item&, const int32_t*) {}));
+  EXPECT_TRUE(refused_item([](Item& i, auto) { i.pages = nullptr; }));
+  EXPECT_TRUE(refused_item([](Item& i, auto x) { i.pages = x; }));
+  EXPECT_TRUE(refused_item([](Item& i, auto) { i.blocks = nullptr; }));
+  EXPECT_TRUE(refused_item([](Item& i, auto) { i.signs = nullptr; }));
+  EXPECT_TRUE(refused_item([](Item& i, auto) { i.begin = i.end; }));
+  EXPECT_TRUE(refused_item([](Item& i, auto) { i.begin = -1; }));
+  EXPECT_TRUE(refused_item([](Item& i, auto) { i.entry = -1; }));
+  EXPECT_TRUE(refused_item(
+      [](Item& i, auto) { i.kind = static_cast<SentenceIndexKind>(3); }));
+
+  float value[64] = {};
+  const auto refused_score = [&](void (*spoil)(SentenceScoreItem & item)) {
+    SentenceScoreItem item = {.kind = SentenceIndexKind::kSign,
+                              .q = value,
+                              .blocks = index.blocks.data(),
+                              .num_entries = 1,
+                              .scores = value,
+                              .signs = index.signs.data(),
+                              .ends = index.ends.data()};
+    spoil(item);
+    return backend_
+               ->ScoreSentences({.items = &item,
+                                 .num_items = 1,
+                                 .num_heads = 1,
+                                 .head_dim = 64})
+               .code() == absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_FALSE(refused_score([](auto&) {}));
+  EXPECT_TRUE(refused_score([](auto& i) { i.num_entries = 0; }));
+  EXPECT_TRUE(refused_score([](auto& i) { i.q = nullptr; }));
+  EXPECT_TRUE(refused_score([](auto& i) { i.blocks = nullptr; }));
+  EXPECT_TRUE(refused_score([](auto& i) { i.scores = nullptr; }));
+  EXPECT_TRUE(refused_score([](auto& i) { i.signs = nullptr; }));
+  EXPECT_TRUE(refused_score([](auto& i) { i.ends = nullptr; }));
+  EXPECT_TRUE(refused_score([](auto& i) { i.num_summed = -1; }));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, SentenceIndexTest,

@@ -63,7 +63,16 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   output.set_echo(true);
   output.set_prompt_logprobs(true);
   output.set_render_special(true);
-  request.mutable_kv()->set_policy("full");
+  request.mutable_kv()->set_policy("sentence");
+  request.mutable_kv()->set_token_budget(99);
+  request.mutable_kv()->set_index_kind("minmax");
+  request.mutable_kv()->set_prior(false);
+  request.mutable_kv()->set_query_blend(0.25);
+  request.mutable_kv()->set_sink_tokens(7);
+  request.mutable_kv()->set_recent_tokens(8);
+  request.mutable_kv()->set_dense_tokens(9);
+  request.mutable_kv()->set_reuse_bonus(2);
+  request.mutable_kv()->set_forced_tokens(1);
   request.mutable_kv()->set_bypass_prefix_cache(true);
   request.mutable_kv()->set_cache_salt("tenant");
   ASSERT_TRUE(Generate(request).status.ok());
@@ -91,7 +100,16 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   EXPECT_TRUE(seen.output.echo);
   EXPECT_TRUE(seen.output.prompt_logprobs);
   EXPECT_TRUE(seen.output.render_special);
-  EXPECT_EQ(seen.kv.policy, "full");
+  EXPECT_EQ(seen.kv.policy, "sentence");
+  EXPECT_EQ(seen.kv.token_budget, 99);
+  EXPECT_EQ(seen.kv.index_kind, SentenceIndexKind::kMinMax);
+  EXPECT_EQ(seen.kv.prior, false);
+  EXPECT_EQ(seen.kv.query_blend, 0.25);
+  EXPECT_EQ(seen.kv.sink_tokens, 7);
+  EXPECT_EQ(seen.kv.recent_tokens, 8);
+  EXPECT_EQ(seen.kv.dense_tokens, 9);
+  EXPECT_EQ(seen.kv.reuse_bonus, 2);
+  EXPECT_EQ(seen.kv.forced_tokens, 1);
   EXPECT_TRUE(seen.kv.bypass_prefix_cache);
   EXPECT_EQ(seen.kv.cache_salt, "tenant");
 }
@@ -108,6 +126,9 @@ TEST_F(GenerateTest, UnsetFieldsTakeTheirDefaults) {
   EXPECT_EQ(seen.stop.max_tokens, defaults.stop.max_tokens);
   EXPECT_EQ(seen.output.num_logprobs, -1);
   EXPECT_EQ(seen.kv.policy, "full");
+  EXPECT_EQ(seen.kv.index_kind, std::nullopt);
+  EXPECT_EQ(seen.kv.prior, std::nullopt);
+  EXPECT_EQ(seen.kv.forced_tokens, 0);
   EXPECT_FALSE(seen.kv.bypass_prefix_cache);
   EXPECT_EQ(seen.kv.cache_salt, "");
 }

@@ -289,6 +289,20 @@ TEST(GenerateCommand, EveryOptionReachesItsField) {
                                           "512",
                                           "--kv-semantic-factor",
                                           "2.5",
+                                          "--kv-index-kind",
+                                          "sign",
+                                          "--kv-prior",
+                                          "false",
+                                          "--kv-query-blend",
+                                          "0.5",
+                                          "--kv-sink",
+                                          "4",
+                                          "--kv-recent",
+                                          "5",
+                                          "--kv-dense",
+                                          "6",
+                                          "--kv-reuse-bonus",
+                                          "1.5",
                                           "--bypass-prefix-cache",
                                           "--cache-salt",
                                           "s"});
@@ -323,6 +337,14 @@ TEST(GenerateCommand, EveryOptionReachesItsField) {
   EXPECT_EQ(request.kv().policy(), "full");
   EXPECT_EQ(request.kv().token_budget(), 512);
   EXPECT_EQ(request.kv().semantic_factor(), 2.5);
+  EXPECT_EQ(request.kv().index_kind(), "sign");
+  EXPECT_TRUE(request.kv().has_prior());
+  EXPECT_FALSE(request.kv().prior());
+  EXPECT_EQ(request.kv().query_blend(), 0.5);
+  EXPECT_EQ(request.kv().sink_tokens(), 4);
+  EXPECT_EQ(request.kv().recent_tokens(), 5);
+  EXPECT_EQ(request.kv().dense_tokens(), 6);
+  EXPECT_EQ(request.kv().reuse_bonus(), 1.5);
   EXPECT_TRUE(request.kv().bypass_prefix_cache());
   EXPECT_EQ(request.kv().cache_salt(), "s");
 }

@@ -1,0 +1,12 @@
+#include "kernels/cpu/attention_mass_kernel.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cpu/sentence_index_kernel.h"
+#include "kernels/cpu/sentence_score_kernel.h"
+
+namespace sentencekv {
+
+void FillSentencesAvx2(CpuKernels& kernels) {
+  kernels.sentences = {IndexSentence, ScoreItem, AddMass};
+}
+
+}  // namespace sentencekv

@@ -108,6 +108,17 @@ class ProseTest(unittest.TestCase):
             self.assertNotRegex(sentence, r"[{}]|\d{5}")
 
 
+class LogTest(unittest.TestCase):
+
+    def test_lines_depend_on_the_seed_alone_and_end_without_a_stop(self):
+        lines = prose.Log(1).sentences(300)
+        self.assertEqual(prose.Log(1).sentences(300)[:20], lines[:20])
+        self.assertNotEqual(prose.Log(2).sentences(20), lines[:20])
+        for line in lines + [prose.Log.enclose("The code is 1.")]:
+            self.assertRegex(line, r"^\d\d:\d\d:\d\d [A-Z]+ .*[^.]\n$")
+            self.assertNotRegex(line, r"[{}]|\d{5}")
+
+
 class TasksTest(unittest.TestCase):
 
     def rows(self, length=2000, count=2, seed=1):
@@ -173,9 +184,11 @@ class TasksTest(unittest.TestCase):
         self.assertNotEqual(texts[0], texts[1])
 
     def test_several_needles_are_where_place_says(self):
-        sentences = [f"S{i}. " for i in range(10)]
+        filler = mock.Mock()
+        filler.sentences = lambda count: [f"S{i}. " for i in range(count)]
+        filler.enclose = lambda fact: fact + " "
         self.assertEqual(
-            tasks.place(sentences, [(0.5, "B."), (0.0, "A."), (1.0, "C.")]),
+            tasks.place(filler, 10, [(0.5, "B."), (0.0, "A."), (1.0, "C.")]),
             "A. S0. S1. S2. S3. S4. B. S5. S6. S7. S8. S9. C.")
 
     def test_turns_share_a_document_and_have_right_answers_before(self):
@@ -336,7 +349,7 @@ class ResultsTest(unittest.TestCase):
         store.add(result())
         for field, value in (("model", "n"), ("suite", "grid"), ("task", "t"),
                              ("length", 1), ("index", 1), ("source", "v2"),
-                             ("kv", {"policy": "x"})):
+                             ("kv", {"policy": "x"}), ("max_tokens", 9)):
             self.assertIsNone(store.get(result(**{field: value})), field)
 
     def test_a_later_line_replaces_an_earlier_one(self):

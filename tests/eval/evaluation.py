@@ -110,7 +110,7 @@ class Evaluation:
 
     def _key(self, question, configuration):
         return dict(question.key(), model=self._client.model.name,
-                    kv=configuration.fields)
+                    kv=configuration.fields, max_tokens=self._max_tokens)
 
     def _show(self, line):
         """The mean of this run's answers under the last configuration."""

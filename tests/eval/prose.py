@@ -1,4 +1,5 @@
-"""Essay-like text without end, written by a small grammar of our own.
+"""Text without end, written by a small grammar of our own: Prose, which reads
+like an essay, and Log, in which nothing ends with a full stop.
 
     sentences = Prose("some seed").sentences(100)
 
@@ -7,7 +8,7 @@ all several hundred combinations) whose slots are filled from the words of one
 of the THEMES; a paragraph stays with its theme. The same seed gives the same
 text, and the first n sentences do not depend on how many are taken.
 
-The text holds no number of more than four digits, so that a needle of seven
+The texts hold no number of more than four digits, so that a needle of seven
 digits cannot be confused with it.
 """
 import itertools
@@ -241,6 +242,11 @@ class Prose:
             self._sentences += self._paragraph()
         return self._sentences[:count]
 
+    @staticmethod
+    def enclose(fact):
+        """A sentence that states the fact."""
+        return fact + " "
+
     def _paragraph(self):
         theme = self._random.choice(THEMES)
         length = self._random.randint(SHORTEST_PARAGRAPH, LONGEST_PARAGRAPH)
@@ -261,3 +267,48 @@ class Prose:
             number=choose.randint(2, 90), number2=choose.randint(3, 40),
             decimal=f"{choose.randint(0, 9)}.{choose.randint(1, 9)}")
         return text[0].upper() + text[1:]
+
+
+SERVICES = ("billing", "scheduler", "mailer", "search", "storage", "gateway",
+            "reports", "auth")
+LEVELS = ("DEBUG", "INFO", "INFO", "INFO", "WARN")
+EVENTS = (
+    "job {number} finished in {decimal} s",
+    "job {number} waits for a lock held by {service}",
+    "connection {number} from {service} closed, {number2} bytes sent",
+    "retry {number2} of request {number} to {service}",
+    "cache of {service} has {number} entries, {decimal} percent used",
+    "configuration of {service} read, {number2} keys",
+    "queue length {number2}, oldest entry {decimal} s",
+    "user {number} signed in through {service}",
+    "disk {number2} is {decimal} percent full",
+    "{service} answered {number} with status {number2}",
+)
+
+
+class Log:
+    """Lines of a log, in an order that the seed decides."""
+
+    def __init__(self, seed):
+        self._random = random.Random(f"log {seed}")
+        self._lines = []
+
+    def sentences(self, count):
+        """The first `count` lines, each with its end."""
+        while len(self._lines) < count:
+            choose = self._random
+            event = choose.choice(EVENTS).format(
+                service=choose.choice(SERVICES),
+                number=choose.randint(100, 9999),
+                number2=choose.randint(2, 99),
+                decimal=f"{choose.randint(0, 99)}.{choose.randint(0, 9)}")
+            minutes, seconds = divmod(7 * len(self._lines), 60)
+            self._lines.append(
+                f"{minutes // 60 % 24:02}:{minutes % 60:02}:{seconds:02} "
+                f"{choose.choice(LEVELS)} {choose.choice(SERVICES)}: {event}\n")
+        return self._lines[:count]
+
+    @staticmethod
+    def enclose(fact):
+        """A line that states the fact."""
+        return f"00:00:00 INFO notes: {fact.removesuffix('.')}\n"

@@ -9,7 +9,8 @@ import os
 
 # What makes two lines results of the same question. A later line replaces an
 # earlier one with the same key.
-KEY = ("model", "suite", "task", "length", "index", "source", "kv")
+KEY = ("model", "suite", "task", "length", "index", "source", "kv",
+       "max_tokens")
 
 
 def key_of(line):

@@ -115,12 +115,12 @@ def fit(length, tokenizer, write):
     return fits
 
 
-def place(sentences, needles):
-    """The text of the sentences with each (depth, needle) put in behind the
-    share `depth` of them."""
-    parts = list(sentences)
-    for depth, needle in sorted(needles, reverse=True):
-        parts.insert(round(depth * len(sentences)), needle + " ")
+def place(filler, count, needles):
+    """The text of `count` sentences of the filler, with each (depth, needle)
+    put in behind the share `depth` of them."""
+    parts = list(filler.sentences(count))
+    for depth, fact in sorted(needles, reverse=True):
+        parts.insert(round(depth * count), filler.enclose(fact))
     return "".join(parts).strip()
 
 
@@ -166,10 +166,12 @@ def listed(names):
 
 
 class NeedleTask:
-    """Needles in prose. `keys` places have `values` codes each; the codes of
-    `asked` of the places are asked for."""
+    """Needles in a filler of a kind. `keys` places have `values` codes each;
+    the codes of `asked` of the places are asked for."""
 
-    def __init__(self, keys=1, values=1, asked=1, depth=None):
+    def __init__(self, keys=1, values=1, asked=1, depth=None,
+                 kind=prose.Prose):
+        self._kind = kind
         self._keys = keys
         self._values = values
         self._asked = asked
@@ -186,11 +188,11 @@ class NeedleTask:
                    for key in keys
                    for code in of_key[key]]
         asked = keys[:self._asked]
-        filler = prose.Prose(choose.random())
+        filler = self._kind(choose.random())
         more = {} if self._depth is None else {"depth": self._depth}
 
         def write(count):
-            text = place(filler.sentences(count), needles)
+            text = place(filler, count, needles)
             question, prefix = self._question(asked)
             return row_of(name, length, index, hidden_text(text) + question,
                           prefix,
@@ -265,7 +267,7 @@ def write_variables(name, length, index, choose, tokenizer):
     filler = prose.Prose(choose.random())
 
     def write(count):
-        text = place(filler.sentences(count), needles)
+        text = place(filler, count, needles)
         user = ("Assignments of variables are hidden in the following text. A "
                 "variable gets a number or the value of another variable.\n\n"
                 f"{text}\n\nWhich {CHAIN_LENGTH} variables have the value "
@@ -307,6 +309,7 @@ OWN_TASKS = {
     "needle_multikey": NeedleTask(keys=4).write,
     "needle_multiquery": NeedleTask(keys=4, asked=4).write,
     "needle_multivalue": NeedleTask(values=4).write,
+    "needle_in_log": NeedleTask(keys=4, kind=prose.Log).write,
     "code_lines": write_code_lines,
     "variables": write_variables,
     "frequent_words": write_frequent_words,
@@ -375,7 +378,7 @@ class TurnTask:
         small_talk = _small_talk(choose.random())
 
         def write(count, turn, changes_topic):
-            text = place(filler.sentences(count), needles)
+            text = place(filler, count, needles)
             messages = []
             for i, (key, code) in enumerate(zip(keys[:turn], codes)):
                 if changes_topic and i == turn - 1:
@@ -459,7 +462,7 @@ class QuestionFirstTask:
             prefix = begin_answer(keys[0])
 
         def write(count):
-            text = place(filler.sentences(count), needles)
+            text = place(filler, count, needles)
             user = (f"{ask(keys[0])} Here is the text:\n\n{text}\n\nThis was "
                     "the text. Now answer the question that I asked first.")
             return row_of(name, length, index, user, prefix, [codes[0]])

@@ -54,7 +54,8 @@ def parse_arguments():
     what.add_argument("--ruler", metavar="DIR",
                       help="folder of RULER files; none: no suite ruler")
     what.add_argument("--seed", type=int, default=1)
-    what.add_argument("--lengths", type=numbers(int), default=[4096],
+    what.add_argument("--lengths", type=numbers(int),
+                      default=[2048, 4096],
                       help="of own, turns and question_first, in tokens")
     what.add_argument("--grid_examples", type=int, default=2,
                       help="of each depth and length")

@@ -23,7 +23,7 @@ import prose
 # Tokens of an answer; RULER's length of a prompt includes them.
 ANSWER_TOKENS = 64
 # Rows made from the same seed by other versions of this file differ.
-VERSION = 1
+VERSION = 2
 
 SYSTEM = "You are a helpful assistant."
 COLOURS = ("amber", "azure", "bronze", "coral", "crimson", "emerald", "golden",
@@ -162,7 +162,7 @@ def hidden_text(text):
 
 
 def listed(names):
-    return ", ".join(names[:-1]) + " and " + names[-1]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 class NeedleTask:
@@ -210,14 +210,10 @@ class NeedleTask:
         return f"One of the secret codes of the {key} is {code}."
 
     def _question(self, asked):
-        if len(asked) > 1:
+        if len(asked) > 1 or self._values > 1:
             names = listed([f"the {key}" for key in asked])
-            return (f"What are the secret codes of {names}, according to the "
-                    "text? Answer with the numbers alone.", "The numbers are")
-        if self._values > 1:
-            return (f"What are all the secret codes of the {asked[0]}, "
-                    "according to the text?",
-                    f"The secret codes of the {asked[0]} are")
+            return (f"What are all the secret codes of {names}, according to "
+                    "the text?", f"The secret codes of {names} are:")
         return ask(asked[0]), begin_answer(asked[0])
 
 

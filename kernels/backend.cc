@@ -3,118 +3,17 @@
 #include <algorithm>
 
 #include "fmt/format.h"
+#include "kernels/argument_check.h"
 #include "kernels/check.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
 namespace {
 
-// Sizes above this cannot be meant; products of two of them fit in 64 bits.
-constexpr int64_t kMaxDimension = int64_t{1} << 31;
-
 template <typename... Args>
 absl::Status Invalid(fmt::format_string<Args...> format, Args&&... args) {
   return absl::InvalidArgumentError(
       fmt::format(format, std::forward<Args>(args)...));
-}
-
-// Collects the checks of one operation; the first failure is kept.
-class ArgumentCheck {
- public:
-  explicit ArgumentCheck(const char* operation) : operation_(operation) {}
-
-  ArgumentCheck& Count(const char* name, int64_t value) {
-    return InRange(name, value, 0, kMaxDimension);
-  }
-  ArgumentCheck& Positive(const char* name, int64_t value) {
-    return InRange(name, value, 1, kMaxDimension);
-  }
-  ArgumentCheck& InRange(const char* name, int64_t value, int64_t low,
-                         int64_t high) {
-    if (value < low || value > high) {
-      Fail(fmt::format("{} must be in {}..{}, got {}", name, low, high, value));
-    }
-    return *this;
-  }
-  ArgumentCheck& NotNull(const char* name, const void* pointer) {
-    if (pointer == nullptr) Fail(fmt::format("{} is null", name));
-    return *this;
-  }
-  ArgumentCheck& That(bool condition, const char* requirement) {
-    if (!condition) Fail(requirement);
-    return *this;
-  }
-  ArgumentCheck& Layout(const KvLayout& layout) {
-    return Count("num_layers", layout.num_layers)
-        .Count("num_pages", layout.num_pages)
-        .Positive("num_kv_heads", layout.num_kv_heads)
-        .Positive("head_dim", layout.head_dim)
-        .That(layout.dtype <= DType::kBF16, "unknown dtype of the KV pool");
-  }
-  // Sizes that the attention kernels are written for.
-  ArgumentCheck& Head(int64_t head_dim) {
-    return InRange("head_dim", head_dim, 8, 256)
-        .That(head_dim % 8 == 0, "head_dim must be a multiple of 8");
-  }
-  ArgumentCheck& Matrix(const char* name, const WeightMatrix* matrix) {
-    if (!NotNull(name, matrix).ok()) return *this;
-    return NotNull("data of the weight matrix", matrix->data.data())
-        .Positive("rows of the weight matrix", matrix->rows)
-        .Positive("cols of the weight matrix", matrix->cols);
-  }
-  ArgumentCheck& IndexKind(SentenceIndexKind kind, const void* signs) {
-    That(kind <= SentenceIndexKind::kSign, "unknown kind of sentence index");
-    return kind == SentenceIndexKind::kSign ? NotNull("signs", signs) : *this;
-  }
-  ArgumentCheck& Sequences(const KvLayout& layout, const KvSequence* sequences,
-                           int64_t count);
-  ArgumentCheck& Selection(const KvLayout& layout,
-                           const SelectedTokens& selection);
-
-  bool ok() const { return status_.ok(); }
-  const absl::Status& status() const { return status_; }
-
- private:
-  void Fail(std::string_view problem) {
-    if (status_.ok()) status_ = Invalid("{}: {}", operation_, problem);
-  }
-
-  const char* operation_;
-  absl::Status status_;
-};
-
-ArgumentCheck& ArgumentCheck::Selection(const KvLayout& layout,
-                                        const SelectedTokens& selection) {
-  Count("row of a selection", selection.row);
-  InRange("KV head of a selection", selection.kv_head, 0,
-          layout.num_kv_heads - 1);
-  Positive("num_pages of a selection", selection.num_pages);
-  NotNull("pages of a selection", selection.pages);
-  NotNull("masks of a selection", selection.masks);
-  for (int64_t i = 0; ok() && i < selection.num_pages; ++i) {
-    InRange("page of a selection", selection.pages[i], 0, layout.num_pages - 1);
-    That(selection.masks[i] != 0, "a mask of a selection is 0");
-  }
-  return *this;
-}
-
-ArgumentCheck& ArgumentCheck::Sequences(const KvLayout& layout,
-                                        const KvSequence* sequences,
-                                        int64_t count) {
-  for (int64_t i = 0; ok() && i < count; ++i) {
-    const KvSequence& sequence = sequences[i];
-    Count("row_begin", sequence.row_begin)
-        .Positive("num_rows", sequence.num_rows)
-        .Count("position", sequence.position)
-        .NotNull("pages", sequence.pages);
-    if (!ok()) break;
-    const int64_t kv_len = sequence.position + sequence.num_rows;
-    const int64_t num_pages = (kv_len + kPageTokens - 1) / kPageTokens;
-    for (int64_t page = 0; ok() && page < num_pages; ++page) {
-      InRange("page", sequence.pages[page], 0, layout.num_pages - 1);
-    }
-  }
-  return *this;
 }
 
 // The more precise of two packed formats; f16 and bf16 each hold what the

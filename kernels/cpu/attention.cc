@@ -12,25 +12,9 @@
 namespace sentencekv {
 namespace {
 
-// Queries of a prefill tile: enough to make the conversion of K and V small
-// beside the products, few enough for their states to stay in the L2 cache.
-constexpr int64_t kTileQueries = 192;
-// Below this many a tile is not cut for the sake of more threads.
-constexpr int64_t kLeastQueries = 24;
-// Tiles per thread that even out their different lengths.
-constexpr int64_t kTilesPerThread = 4;
-// A tile is cut into parts when it is more than this fraction of a thread's
-// work: the chunk of a long prompt beside short decoding rows.
-constexpr int64_t kLongTile = 8;
 // Floats of queries that are copied in about 10 microseconds: more than waking
 // a thread costs.
 constexpr int64_t kCopyFloats = 64 * 1024;
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-int64_t NumPages(const KvSequence& sequence) {
-  return CeilDiv(sequence.position + sequence.num_rows, kPageTokens);
-}
 
 absl::Status Reserve(GrowingMemory& memory, int64_t floats, const char* what) {
   const size_t size_bytes = static_cast<size_t>(floats) * sizeof(float);
@@ -67,31 +51,6 @@ void ScaleQueries(WorkerPool& pool, const AttentionParams& params,
       });
 }
 
-// Rows of a tile: as many as reuse asks for, fewer when threads would idle.
-int64_t RowsPerTile(const AttentionParams& params, int num_threads) {
-  const int64_t num_kv_heads = params.kv.layout.num_kv_heads;
-  const int64_t num_heads = params.num_heads / num_kv_heads;
-  const auto count_tiles = [&](int64_t rows_per_tile) {
-    int64_t count = 0;
-    for (int64_t i = 0; i < params.num_sequences; ++i) {
-      count += CeilDiv(params.sequences[i].num_rows, rows_per_tile);
-    }
-    return count * num_kv_heads;
-  };
-  int64_t rows = std::max<int64_t>(kTileQueries / num_heads, 1);
-  if (num_threads == 1) return rows;
-  while (rows / 2 * num_heads >= kLeastQueries &&
-         count_tiles(rows) < kTilesPerThread * num_threads) {
-    rows /= 2;
-  }
-  return rows;
-}
-
-// Products of a query with a key, all in all.
-int64_t WorkOf(const AttentionTile& tile) {
-  return tile.num_queries() * (tile.position + tile.num_rows);
-}
-
 // What the threads of a job need. A tile's scratch is its result, then what the
 // kernel works with.
 struct Context {
@@ -100,12 +59,7 @@ struct Context {
   int64_t result_floats;  // of the largest tile, whole cache lines
 };
 
-int64_t ResultFloats(const AttentionTile& tile) {
-  return tile.num_queries() *
-         (tile.is_part ? StateFloats(tile.head_dim) : tile.head_dim);
-}
-
-int64_t WholeLines(int64_t floats) { return CeilDiv(floats, 16) * 16; }
+int64_t WholeLines(int64_t floats) { return (floats + 15) / 16 * 16; }
 
 void ComputeTile(const void* data, int64_t index, void* scratch) {
   const Context& context = *static_cast<const Context*>(data);
@@ -140,7 +94,8 @@ void CommitTile(const void* data, int64_t index, const void* scratch) {
 absl::Status AttentionRunner::Run(const AttentionParams& params) {
   Operation& operation = FreeOperation();
   SKV_RETURN_IF_ERROR(CopyInputs(params, operation));
-  MakeTiles(params, operation);
+  PlanTiles(params, pool_.num_threads(), Floats(operation.queries),
+            operation.pages.data(), &operation.tiles);
   return Execute(params.kv.base, operation);
 }
 
@@ -148,12 +103,20 @@ absl::Status AttentionRunner::RunSelected(
     const SelectedAttentionParams& params) {
   Operation& operation = FreeOperation();
   SKV_RETURN_IF_ERROR(CopyInputs(params, operation));
-  MakeTiles(params, operation);
+  PlanTiles(params, Floats(operation.queries), operation.pages.data(),
+            operation.masks.data(), &operation.tiles);
   return Execute(params.kv.base, operation);
 }
 
 absl::Status AttentionRunner::Execute(const void* layer, Operation& operation) {
-  SKV_RETURN_IF_ERROR(CutLongTiles(operation));
+  const int64_t part_floats = TakeLongTiles(
+      pool_.num_threads(), &operation.tiles, &operation.cut_tiles);
+  if (part_floats > 0) {
+    SKV_RETURN_IF_ERROR(
+        Reserve(operation.partials, part_floats, "partial results"));
+    AppendParts(Floats(operation.partials), &operation.cut_tiles,
+                &operation.tiles);
+  }
   operation.attend_job = RunTiles(operation.tiles);
   RememberReader(layer, operation.attend_job);
   operation.merge_job = RunTiles(operation.cut_tiles);
@@ -229,113 +192,6 @@ absl::Status AttentionRunner::CopyInputs(const SelectedAttentionParams& params,
     const float* from =
         params.qkv + selection.row * stride + selection.kv_head * width;
     for (int64_t d = 0; d < width; ++d) *to++ = from[d] * scale;
-  }
-  return absl::OkStatus();
-}
-
-void AttentionRunner::MakeTiles(const AttentionParams& params,
-                                Operation& operation) const {
-  const KvLayout& layout = params.kv.layout;
-  const int64_t group = params.num_heads / layout.num_kv_heads;
-  const int64_t rows_per_tile = RowsPerTile(params, pool_.num_threads());
-  const float* queries = Floats(operation.queries);
-  const int32_t* pages = operation.pages.data();
-  operation.tiles.clear();
-  for (int64_t i = 0; i < params.num_sequences; ++i) {
-    const KvSequence& sequence = params.sequences[i];
-    PlannedTile planned;
-    planned.out_stride = params.num_heads * layout.head_dim;
-    AttentionTile& tile = planned.tile;
-    tile.num_heads = group;
-    tile.head_dim = layout.head_dim;
-    tile.page_bytes = layout.page_bytes();
-    tile.pages = pages;
-    tile.dtype = layout.dtype;
-    // Last rows first: they see the most keys, and short tiles at the end
-    // leave no thread waiting long.
-    for (int64_t end = sequence.num_rows; end > 0;) {
-      const int64_t begin = (end - 1) / rows_per_tile * rows_per_tile;
-      tile.num_rows = end - begin;
-      tile.position = sequence.position + begin;
-      for (int64_t g = 0; g < layout.num_kv_heads; ++g) {
-        tile.kv = params.kv.head(0, g);
-        tile.q =
-            queries + (g * sequence.num_rows + begin) * group * layout.head_dim;
-        planned.out = params.out +
-                      (sequence.row_begin + begin) * planned.out_stride +
-                      g * group * layout.head_dim;
-        operation.tiles.push_back(planned);
-      }
-      end = begin;
-    }
-    queries += sequence.num_rows * params.num_heads * layout.head_dim;
-    pages += NumPages(sequence);
-  }
-}
-
-void AttentionRunner::MakeTiles(const SelectedAttentionParams& params,
-                                Operation& operation) const {
-  const KvLayout& layout = params.kv.layout;
-  PlannedTile planned;
-  AttentionTile& tile = planned.tile;
-  tile.q = Floats(operation.queries);
-  tile.num_rows = 1;
-  tile.num_heads = params.num_heads / layout.num_kv_heads;
-  tile.head_dim = layout.head_dim;
-  tile.page_bytes = layout.page_bytes();
-  tile.pages = operation.pages.data();
-  tile.masks = operation.masks.data();
-  tile.dtype = layout.dtype;
-  const int64_t width = tile.num_heads * tile.head_dim;
-  operation.tiles.clear();
-  for (int64_t i = 0; i < params.num_selections; ++i) {
-    const SelectedTokens& selection = params.selections[i];
-    tile.position = selection.num_pages * kPageTokens - 1;
-    tile.kv = params.kv.head(0, selection.kv_head);
-    planned.out = params.out +
-                  selection.row * params.num_heads * layout.head_dim +
-                  selection.kv_head * width;
-    operation.tiles.push_back(planned);
-    tile.q += width;
-    tile.pages += selection.num_pages;
-    tile.masks += selection.num_pages;
-  }
-}
-
-absl::Status AttentionRunner::CutLongTiles(Operation& operation) const {
-  operation.cut_tiles.clear();
-  const int num_threads = pool_.num_threads();
-  if (num_threads == 1) return absl::OkStatus();
-  int64_t work = 0;
-  for (const PlannedTile& planned : operation.tiles) {
-    work += WorkOf(planned.tile);
-  }
-  const auto is_long = [&](const PlannedTile& planned) {
-    return planned.tile.num_partitions() > 1 &&
-           WorkOf(planned.tile) * kLongTile * num_threads > work;
-  };
-  int64_t floats = 0;
-  for (const PlannedTile& planned : operation.tiles) {
-    if (!is_long(planned)) continue;
-    operation.cut_tiles.push_back(planned);
-    const AttentionTile& tile = planned.tile;
-    floats +=
-        tile.num_partitions() * tile.num_queries() * StateFloats(tile.head_dim);
-  }
-  if (operation.cut_tiles.empty()) return absl::OkStatus();
-  SKV_RETURN_IF_ERROR(Reserve(operation.partials, floats, "partial results"));
-  std::erase_if(operation.tiles, is_long);
-  float* partials = Floats(operation.partials);
-  for (PlannedTile& cut : operation.cut_tiles) {
-    PlannedTile part = cut;
-    cut.partials = partials;
-    part.tile.is_part = true;
-    for (int64_t i = 0; i < cut.tile.num_partitions(); ++i) {
-      part.tile.partition = i;
-      part.out = partials;
-      partials += ResultFloats(part.tile);
-      operation.tiles.push_back(part);
-    }
   }
   return absl::OkStatus();
 }

@@ -9,21 +9,12 @@
 
 #include "absl/status/status.h"
 #include "kernels/cpu/aligned_memory.h"
+#include "kernels/cpu/attention_plan.h"
 #include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/worker_pool.h"
 #include "kernels/op_params.h"
 
 namespace sentencekv {
-
-// A tile, and where its result goes once one thread has computed it.
-struct PlannedTile {
-  AttentionTile tile;
-  // Of a tile whose parts are done: their states, [partitions, queries, state],
-  // to be merged.
-  const float* partials = nullptr;
-  float* out = nullptr;    // first row, or the states of a part
-  int64_t out_stride = 0;  // floats from row to row; not of a part
-};
 
 // Runs attention as repeatable jobs, so that no step waits for a thread that
 // the system has put aside. Such a thread may go on reading K and V: whoever
@@ -71,12 +62,8 @@ class AttentionRunner {
   absl::Status CopyInputs(const AttentionParams& params, Operation& operation);
   absl::Status CopyInputs(const SelectedAttentionParams& params,
                           Operation& operation);
-  void MakeTiles(const AttentionParams& params, Operation& operation) const;
-  void MakeTiles(const SelectedAttentionParams& params,
-                 Operation& operation) const;
   // Runs the tiles of an operation on a layer's pages.
   absl::Status Execute(const void* layer, Operation& operation);
-  absl::Status CutLongTiles(Operation& operation) const;
   uint32_t RunTiles(const std::vector<PlannedTile>& tiles);
   void RememberReader(const void* layer, uint32_t job_number);
 

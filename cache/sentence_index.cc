@@ -20,7 +20,7 @@ constexpr int64_t kLeastStrips = 32;
 absl::Status PerHeadMemory::Reserve(Backend& backend, int64_t num_units) {
   if (num_units <= capacity_) return absl::OkStatus();
   const int64_t capacity =
-      std::max({num_units, capacity_ + capacity_ / 4, least_units_});
+      std::max({num_units, capacity_ + capacity_ / 8, least_units_});
   const int64_t num_heads = shape_.num_layers * shape_.num_kv_heads;
   SKV_ASSIGN_OR_RETURN(Buffer grown, backend.Allocate(static_cast<size_t>(
                                          num_heads * capacity * unit_bytes_)));

@@ -16,7 +16,7 @@
 namespace sentencekv {
 
 // Memory of the same number of units, each of the same size, for every layer
-// and KV head. Grows by a quarter, so that it costs little per unit and little
+// and KV head. Grows by an eighth, so that it costs little per unit and little
 // lies idle. Engine thread only.
 class PerHeadMemory {
  public:

@@ -111,6 +111,43 @@ TEST(SentenceSelection, ShortContextsAreWhole) {
   }
 }
 
+// A budget of one token leaves what is always there, and a sentence that has
+// one token besides.
+TEST(SentenceSelection, ABudgetSmallerThanWhatIsAlwaysThere) {
+  const SelectionLimits limits = {.budget = 1, .num_sink = 4, .num_recent = 4};
+  const Choice choice = Choose(limits, {5, 12, 18}, 20, {.1f, .9f, .8f});
+  EXPECT_THAT(choice.sentences, ElementsAre(0));
+  EXPECT_THAT(choice.positions, ElementsAre(0, 1, 2, 3, 4, 16, 17, 18, 19));
+}
+
+TEST(SentenceSelection, OneEndlessSentence) {
+  const SelectionLimits limits = {.budget = 64};
+  // Closed, it never fits; open, it is always there.
+  const Choice closed = Choose(limits, {100000}, 100001, {1.0f});
+  EXPECT_THAT(closed.sentences, IsEmpty());
+  EXPECT_EQ(closed.positions.size(), 16u + 64u);
+  EXPECT_EQ(Choose(limits, {}, 100000, {}).positions.size(), 100000u);
+}
+
+TEST(SentenceSelection, AMillionSentencesOfOneToken) {
+  constexpr int32_t kCount = 1000000;
+  const SelectionLimits limits = {.budget = 1000};
+  std::vector<int32_t> ends(kCount);
+  std::iota(ends.begin(), ends.end(), 1);
+  std::vector<float> scores(kCount);
+  // The best are spread: multiples of 701, that is prime to the count.
+  for (int64_t i = 0; i < kCount; ++i) {
+    scores[i] = static_cast<float>(i * 701 % kCount);
+  }
+  const Choice choice = Choose(limits, ends, kCount + 1, scores);
+  ASSERT_EQ(choice.sentences.size(), 1000u);
+  for (size_t i = 0; i + 1 < choice.sentences.size(); ++i) {
+    EXPECT_GT(scores[choice.sentences[i]], scores[choice.sentences[i + 1]]);
+  }
+  EXPECT_GE(scores[choice.sentences.back()], kCount - 1000 - 80);
+  EXPECT_EQ(choice.positions.size(), 1000u + 16u + 64u);
+}
+
 // Random sentences and scores: within the budget, nothing better left out that
 // would have fitted first, always-attended tokens present, nothing twice.
 TEST(SentenceSelection, HoldsOverRandomContexts) {

@@ -2,6 +2,8 @@
 // and options alone, and is exact where the budget covers the context.
 #include "cache/sentence_policy.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -63,8 +65,18 @@ const Variant kVariants[] = {
 
 class SentencePolicyTest : public testing::TestWithParam<Variant> {
  protected:
-  static ModelRunnerOptions Options() {
+  ModelRunnerOptions Options() {
     ModelRunnerOptions options;
+    options.on_selections = [this](const SelectedAttentionParams& params) {
+      for (int64_t i = 0; i < params.num_selections; ++i) {
+        const SelectedTokens& selection = params.selections[i];
+        int64_t count = 0;
+        for (int64_t p = 0; p < selection.num_pages; ++p) {
+          count += std::popcount(selection.masks[p]);
+        }
+        most_read_ = std::max(most_read_, count);
+      }
+    };
     options.num_pages = 400;
     options.num_threads = 2;
     options.load.max_tokens_per_step = 1024;
@@ -106,6 +118,7 @@ class SentencePolicyTest : public testing::TestWithParam<Variant> {
     return logits;
   }
 
+  int64_t most_read_ = 0;  // tokens of a row in one KV head
   ByteTokenizer tokenizer_;
   KvOptions options_;
   std::vector<std::unique_ptr<KvPolicy>> policies_;
@@ -200,6 +213,27 @@ TEST_P(SentencePolicyTest, ReusedPagesGiveTheSame) {
       logits.push_back(std::move(row));
     }
     EXPECT_EQ(logits, computed) << reused << " tokens reused";
+  }
+}
+
+// No ends, nothing but ends, lines of nothing: read within the budget, and the
+// same in every chunk.
+TEST_P(SentencePolicyTest, HostileTexts) {
+  Use(16);
+  for (const std::string unit :
+       {"a", ".", "\n", " ", "\x80", ". ", "3.14", "A sentence. "}) {
+    SCOPED_TRACE(unit);
+    std::vector<int32_t> tokens;
+    while (tokens.size() < 360) {
+      for (const char c : unit) tokens.push_back(static_cast<unsigned char>(c));
+    }
+    most_read_ = 0;
+    const Logits whole = Run(tokens, 330, 330);
+    // Sink, recent, budget, and an open sentence of at most 32 tokens and what
+    // is looked ahead.
+    EXPECT_GT(most_read_, 0);
+    EXPECT_LE(most_read_, 16 + 64 + 16 + 48);
+    EXPECT_EQ(Run(tokens, 330, 13), whole);
   }
 }
 

@@ -30,20 +30,15 @@ ActiveRequest::ActiveRequest(Submission submission, const Tokenizer& tokenizer,
 int64_t ActiveRequest::LogitsWanted(int64_t begin, int64_t count) const {
   const int64_t end = begin + count;
   if (request.output.prompt_logprobs) {
-    // The row at position p scores token p + 1.
-    const int64_t first_unscored =
-        std::max(begin, static_cast<int64_t>(prompt_logprobs.size()));
-    if (first_unscored + 1 < num_prompt()) {
-      return std::max<int64_t>(end - first_unscored, 0);
-    }
+    const int64_t row = std::max(begin, next_scoring_row());
+    if (row + 1 < num_prompt()) return std::max<int64_t>(end - row, 0);
   }
   return end == num_tokens() ? 1 : 0;
 }
 
 int64_t ActiveRequest::max_reusable() const {
-  const int64_t num_scored = static_cast<int64_t>(prompt_logprobs.size());
-  if (request.output.prompt_logprobs && num_scored + 1 < num_prompt()) {
-    return num_scored;
+  if (request.output.prompt_logprobs && next_scoring_row() + 1 < num_prompt()) {
+    return next_scoring_row();
   }
   return num_tokens() - 1;
 }

@@ -34,6 +34,14 @@ struct ActiveRequest {
   int64_t num_read_as_prompt() const {
     return num_prompt() - request.kv.forced_tokens;
   }
+  // The row that scores the next prompt token: the one before it. Forced tokens
+  // are the only ones scored where there are any. From num_prompt() - 1 on
+  // nothing is left to score.
+  int64_t next_scoring_row() const {
+    const int64_t first =
+        request.kv.forced_tokens > 0 ? num_read_as_prompt() - 1 : 0;
+    return first + static_cast<int64_t>(prompt_logprobs.size());
+  }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   // Tokens whose K and V are in the cache.
   int64_t num_computed() const {

@@ -230,7 +230,7 @@ absl::Status EngineCore::ScorePrompt(ActiveRequest& request,
   for (size_t row = 0; row * vocab_size < rows.size(); ++row) {
     const int64_t position = first_position + static_cast<int64_t>(row);
     if (position + 1 >= request.num_prompt()) break;
-    SKV_CHECK(position == static_cast<int64_t>(request.prompt_logprobs.size()));
+    SKV_CHECK(position == request.next_scoring_row());
     const int32_t id = request.tokens[position + 1];
     const auto logprob =
         LogprobOf(rows.subspan(row * vocab_size, vocab_size), id);

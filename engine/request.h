@@ -48,7 +48,8 @@ struct StopParams {
 struct OutputParams {
   // -1: none; 0: the chosen token's; n: and the n highest.
   int32_t num_logprobs = -1;
-  // Log-probability of each prompt token but the first.
+  // Log-probability of each prompt token but the first; of the forced ones only
+  // where there are any.
   bool prompt_logprobs = false;
   bool echo = false;            // the prompt's text comes first
   bool render_special = false;  // control tokens appear in the text

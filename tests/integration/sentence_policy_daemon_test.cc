@@ -32,19 +32,20 @@ class SentencePolicyDaemon : public testing::Test {
     EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
     return {answer.token_ids.begin(), answer.token_ids.end()};
   }
-  // Log-probabilities of the prompt's tokens.
-  std::vector<float> Logprobs(v1::GenerateRequest request) {
+  // Log-probabilities of the prompt's tokens; how many of them were not
+  // computed.
+  std::vector<float> Logprobs(v1::GenerateRequest request,
+                              int64_t* cached_tokens = nullptr) {
     request.mutable_output()->set_prompt_logprobs(true);
-    const auto context = server_.connection().NewContext();
-    const auto reader =
-        server_.connection().stub().Generate(context.get(), request);
+    const Answer answer = Ask(request);
+    EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
     std::vector<float> logprobs;
-    for (v1::GenerateResponse message; reader->Read(&message);) {
-      for (const v1::Logprob& one : message.prompt_logprobs()) {
-        logprobs.push_back(one.logprob());
-      }
+    for (const v1::Logprob& one : answer.prompt_logprobs) {
+      logprobs.push_back(one.logprob());
     }
-    EXPECT_TRUE(reader->Finish().ok());
+    if (cached_tokens != nullptr) {
+      *cached_tokens = answer.finish->usage().cached_tokens();
+    }
     return logprobs;
   }
 
@@ -76,14 +77,19 @@ TEST_F(SentencePolicyDaemon, ForcedTokensAreReadUnderThePolicy) {
   const std::vector<float> whole = Logprobs(request);
   ASSERT_EQ(whole.size(), 399u);
   request.mutable_kv()->set_forced_tokens(60);
-  EXPECT_EQ(Logprobs(request), whole);  // everything is read
+  // Everything is read, and only the forced tokens are scored.
+  const std::vector<float> last(whole.end() - 60, whole.end());
+  EXPECT_EQ(Logprobs(request), last);
   request.mutable_kv()->set_token_budget(32);
-  const std::vector<float> selected = Logprobs(request);
-  ASSERT_EQ(selected.size(), 399u);
+  int64_t cached_tokens = 0;
+  const std::vector<float> selected = Logprobs(request, &cached_tokens);
+  ASSERT_EQ(selected.size(), 60u);
+  // All of the prompt before them but the queries of the prior.
+  EXPECT_EQ(cached_tokens, 400 - 60 - 32);
   // The row of the last exact token scores the first forced one.
-  for (size_t i = 0; i < 340; ++i) EXPECT_EQ(selected[i], whole[i]) << i;
+  EXPECT_EQ(selected[0], last[0]);
   int different = 0;
-  for (size_t i = 340; i < 399; ++i) different += selected[i] != whole[i];
+  for (size_t i = 1; i < 60; ++i) different += selected[i] != last[i];
   EXPECT_GT(different, 50);
 }
 

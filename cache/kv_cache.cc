@@ -160,6 +160,14 @@ int64_t KvCache::ResetPrefixes() {
   return prefixes_ == nullptr ? 0 : prefixes_->Reset() * kPageTokens;
 }
 
+void KvCache::ReadTotalsByPolicy(std::vector<PolicyReads>* out) const {
+  out->clear();
+  for (const auto& [name, policy] : policies_) {
+    const ReadTotals* totals = policy->read_totals();
+    if (totals != nullptr) out->push_back({policy->name(), *totals});
+  }
+}
+
 KvPolicy& KvCache::PolicyFor(const KvOptions& options) const {
   const auto policy =
       policies_.find(options.policy.empty() ? default_policy_ : options.policy);

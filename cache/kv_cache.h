@@ -79,6 +79,12 @@ class SequenceLease {
 int64_t MaxReusable(const KvPolicy& policy, int64_t num_tokens,
                     int64_t num_prompt);
 
+// What the decode steps of a policy have read since the start.
+struct PolicyReads {
+  std::string_view policy;  // outlives the cache
+  ReadTotals totals;
+};
+
 class KvCache {
  public:
   // `pool` must outlive the cache. kInvalidArgument when there is no policy
@@ -112,6 +118,9 @@ class KvCache {
                                       const PrefixMatch& match = {});
   // Forgets all pages that no sequence uses; the tokens in them.
   int64_t ResetPrefixes();
+
+  // What the decode steps of each policy have read, of policies that count it.
+  void ReadTotalsByPolicy(std::vector<PolicyReads>* out) const;
 
   const PagePool& pool() const { return pool_; }
   // Null when no pages are reused.

@@ -24,6 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cache/page_pool.h"
+#include "cache/read_log.h"
 #include "kernels/backend.h"
 #include "tokenizer/tokenizer.h"
 
@@ -50,6 +51,8 @@ struct KvOptions {
   bool bypass_prefix_cache = false;
   // Prefixes are shared only between requests of equal salt.
   std::string cache_salt;
+  // Most sentences that the trace names for each generated one; 0: no trace.
+  int32_t trace_sources = 0;
 };
 
 // Sizes of the model whose K and V are cached.
@@ -69,10 +72,35 @@ struct KvPolicyContext {
   ModelShape shape;
 };
 
+// The index that a policy keeps of one sequence.
+struct SentenceIndexSize {
+  int64_t sentences = 0;
+  int64_t entries = 0;  // in all layers and KV heads
+  int64_t bytes = 0;    // allocated
+
+  SentenceIndexSize& operator+=(const SentenceIndexSize& other) {
+    sentences += other.sentences;
+    entries += other.entries;
+    bytes += other.bytes;
+    return *this;
+  }
+};
+
 // What a policy keeps for one sequence.
 class PolicyState {
  public:
   virtual ~PolicyState() = default;
+
+  // Null: decode steps attend to the whole context.
+  virtual const ReadCounts* read_counts() const { return nullptr; }
+  virtual SentenceIndexSize index_size() const { return {}; }
+  // ReadLog::TakeSentences, of a sequence with KvOptions::trace_sources:
+  // `num_tokens` are there, with the one that the last step gave.
+  virtual std::vector<ReadSentence> TakeReads(int64_t /*num_prompt*/,
+                                              int64_t /*num_tokens*/,
+                                              bool /*close*/) {
+    return {};
+  }
 };
 
 // One sequence as the cache sees it: its page table and its policy's state.
@@ -152,6 +180,8 @@ class KvPolicy {
   virtual absl::Status Attend(Backend& backend, const PagePool& pool,
                               const AttendInput& input) = 0;
   virtual void OnRelease(CachedSequence& sequence) = 0;
+  // Null for a policy whose decode steps attend to the whole context.
+  virtual const ReadTotals* read_totals() const { return nullptr; }
 };
 
 // Exact attention over every token.

@@ -51,6 +51,17 @@ class PaperState final : public PolicyState {
   }
   std::span<const int32_t> ends() const { return ends_; }
 
+  const ReadCounts* read_counts() const override { return &counts_; }
+  ReadCounts AddSelection(int64_t layer,
+                          std::span<const std::vector<int32_t>> selected) {
+    ReadCounts added;
+    added.steps = layer == 0 ? 1 : 0;
+    added.heads = std::ssize(selected);
+    for (const auto& head : selected) added.tokens_attended += std::ssize(head);
+    counts_ += added;
+    return added;
+  }
+
   PaperLayer& layer(int64_t layer, const ModelShape& shape,
                     int64_t num_prompt) {
     while (std::ssize(layers_) <= layer) {
@@ -63,6 +74,7 @@ class PaperState final : public PolicyState {
   const PaperBudget budget_;
   std::vector<int32_t> ends_;  // positions, ascending
   std::vector<PaperLayer> layers_;
+  ReadCounts counts_;
 };
 
 PaperState& StateOf(CachedSequence& sequence) {
@@ -131,6 +143,7 @@ class SentencePaperPolicy final : public KvPolicy {
   absl::Status Attend(Backend& backend, const PagePool& pool,
                       const AttendInput& input) override;
   void OnRelease(CachedSequence&) override {}
+  const ReadTotals* read_totals() const override { return &totals_; }
 
  private:
   // Everything but attention itself, for one sequence. The rows of its prompt
@@ -138,10 +151,11 @@ class SentencePaperPolicy final : public KvPolicy {
   absl::Status AttendSequence(Backend& backend, const KvLayerView& kv,
                               const AttendInput& input, size_t index,
                               std::vector<KvSequence>* dense,
-                              Selections* selections) const;
+                              Selections* selections);
 
   const ModelShape shape_;
   std::vector<int32_t> end_ids_;  // ascending
+  ReadTotals totals_;
 };
 
 absl::Status SentencePaperPolicy::OnReuse(Backend&, const PagePool&,
@@ -165,12 +179,9 @@ void SentencePaperPolicy::OnAppend(std::span<const StepSequence> sequences) {
   }
 }
 
-absl::Status SentencePaperPolicy::AttendSequence(Backend& backend,
-                                                 const KvLayerView& kv,
-                                                 const AttendInput& input,
-                                                 size_t index,
-                                                 std::vector<KvSequence>* dense,
-                                                 Selections* selections) const {
+absl::Status SentencePaperPolicy::AttendSequence(
+    Backend& backend, const KvLayerView& kv, const AttendInput& input,
+    size_t index, std::vector<KvSequence>* dense, Selections* selections) {
   CachedSequence& sequence = *input.sequences[index].sequence;
   KvSequence rows = input.kv_sequences[index];
   const PaperLayerView view = {backend, kv, rows.pages, input.num_heads,
@@ -193,6 +204,7 @@ absl::Status SentencePaperPolicy::AttendSequence(Backend& backend,
     }
     SKV_RETURN_IF_ERROR(layer.Decode(view, query, position,
                                      state.EndsSentence(position), &selected));
+    totals_.counts += state.AddSelection(input.layer, selected);
     for (size_t g = 0; g < selected.size(); ++g) {
       selections->Add(row, static_cast<int64_t>(g), rows.pages, selected[g]);
     }
@@ -232,6 +244,10 @@ std::unique_ptr<KvPolicy> MakeSentencePaperPolicy(
 }
 
 absl::Status ValidateSentencePaperOptions(const KvOptions& options) {
+  if (options.trace_sources != 0) {
+    return absl::InvalidArgumentError(
+        "output.sentence_trace: policy sentence-paper keeps no trace");
+  }
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   if (BudgetOf(options) < kPaperLeastBudget || BudgetOf(options) > kMost) {
     return absl::InvalidArgumentError(fmt::format(

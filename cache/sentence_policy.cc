@@ -8,6 +8,7 @@
 #include "cache/sentence_marks.h"
 #include "cache/sentence_selection.h"
 #include "cache/sentence_state.h"
+#include "cache/stopwatch.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
 #include "kernels/status_macros.h"
@@ -43,6 +44,7 @@ class SentencePolicy final : public KvPolicy {
   absl::Status Attend(Backend& backend, const PagePool& pool,
                       const AttendInput& input) override;
   void OnRelease(CachedSequence&) override {}
+  const ReadTotals* read_totals() const override { return &totals_; }
 
  private:
   // One sequence's row, and the tokens it attends to in each KV head.
@@ -73,6 +75,7 @@ class SentencePolicy final : public KvPolicy {
   std::vector<ChosenPages> chosen_;  // [rows * G]
   std::vector<SelectedTokens> selections_;
   std::vector<SentenceIndexItem> index_items_;
+  ReadTotals totals_;
 };
 
 std::unique_ptr<PolicyState> SentencePolicy::NewState(
@@ -90,6 +93,7 @@ std::unique_ptr<PolicyState> SentencePolicy::NewState(
       static_cast<float>(options.query_blend.value_or(settings.query_blend));
   settings.reuse_bonus =
       static_cast<float>(options.reuse_bonus.value_or(settings.reuse_bonus));
+  settings.trace_sources = options.trace_sources;
   return std::make_unique<SentenceState>(shape_, marks_, settings);
 }
 
@@ -102,7 +106,9 @@ int64_t SentencePolicy::NumExact(const CachedSequence& sequence) const {
 
 void SentencePolicy::OnAppend(std::span<const StepSequence> sequences) {
   for (const StepSequence& step : sequences) {
-    StateOf(*step.sequence).Append(step.tokens);
+    SentenceState& state = StateOf(*step.sequence);
+    state.Append(step.tokens);
+    totals_.sentences_indexed += state.num_missing();
   }
 }
 
@@ -113,6 +119,7 @@ absl::Status SentencePolicy::OnReuse(Backend& backend, const PagePool& pool,
                                      std::span<const int32_t> tokens) {
   SentenceState& state = StateOf(sequence);
   state.Append(tokens);
+  totals_.sentences_indexed += state.num_missing();
   SKV_RETURN_IF_ERROR(state.ReserveEntries(backend));
   for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
     index_items_.clear();
@@ -130,8 +137,14 @@ absl::Status SentencePolicy::Attend(Backend& backend, const PagePool& pool,
   const KvLayerView kv = pool.layer(input.layer);
   SplitRows(input);
   SKV_RETURN_IF_ERROR(AttendExactly(backend, kv, input, dense_));
-  SKV_RETURN_IF_ERROR(Score(backend, input));
-  Select(input.layer);
+  {
+    const Stopwatch time(&totals_.score_seconds);
+    SKV_RETURN_IF_ERROR(Score(backend, input));
+  }
+  {
+    const Stopwatch time(&totals_.select_seconds);
+    Select(input.layer);
+  }
   SKV_RETURN_IF_ERROR(AttendToSelected(backend, kv, input, selections_));
   return UpdateIndex(backend, kv, input);
 }
@@ -150,6 +163,8 @@ void SentencePolicy::SplitRows(const AttendInput& input) {
     if (is_prompt || step.tokens.size() > 1 || spans.ends.empty() ||
         num_tokens <= state.settings.limits.DenseTokens()) {
       dense_.push_back(input.kv_sequences[i]);
+      if (is_prompt) continue;
+      totals_.counts += state.reads.AddWhole(input.layer, num_tokens);
     } else {
       rows_.push_back({&state, &step, spans, 0});
     }
@@ -220,6 +235,14 @@ void SentencePolicy::Select(int64_t layer) {
       chosen.num_tokens = 0;
       selector_.AppendPages(limits, row.spans, sentences,
                             row.step->sequence->pages, &chosen);
+      totals_.counts += row.state->reads.AddSelection(
+          limits,
+          {.layer = layer,
+           .kv_head = g,
+           .spans = row.spans,
+           .scores = scores,
+           .sentences = sentences,
+           .num_attended = chosen.num_tokens});
       selections_.push_back({row.step->row_begin, g, chosen.pages.data(),
                              chosen.masks.data(),
                              static_cast<int64_t>(chosen.pages.size())});

@@ -7,6 +7,13 @@
 
 namespace sentencekv {
 
+SentenceIndexSize SentenceState::index_size() const {
+  const auto sentences = static_cast<int64_t>(segmenter.ends().size());
+  return {.sentences = sentences,
+          .entries = sentences * shape_.num_layers * shape_.num_kv_heads,
+          .bytes = index.size_bytes()};
+}
+
 void SentenceState::Append(std::span<const int32_t> tokens) {
   // The step before has written the entries of all sentences closed by then.
   num_indexed_ = static_cast<int64_t>(segmenter.ends().size());

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "cache/kv_policy.h"
+#include "cache/read_log.h"
 #include "cache/segmenter.h"
 #include "cache/sentence_index.h"
 #include "cache/sentence_selection.h"
@@ -27,6 +28,8 @@ struct SentenceSettings {
   float query_blend = 0;
   // Scores of the sentences that the step before has read are 1 + this as high.
   float reuse_bonus = 0;
+  // Of each generated sentence; 0: no trace.
+  int64_t trace_sources = 0;
 };
 
 class SentenceState final : public PolicyState {
@@ -36,8 +39,17 @@ class SentenceState final : public PolicyState {
                 const SentenceSettings& settings)
       : segmenter(std::move(marks), SegmenterOptions()),
         index(shape, settings.index_kind),
+        reads(shape.num_layers, shape.num_kv_heads, settings.trace_sources),
         settings(settings),
         shape_(shape) {}
+
+  const ReadCounts* read_counts() const override { return &reads.counts(); }
+  SentenceIndexSize index_size() const override;
+  std::vector<ReadSentence> TakeReads(int64_t num_prompt, int64_t num_tokens,
+                                      bool close) override {
+    return reads.TakeSentences({segmenter.ends(), num_tokens}, num_prompt,
+                               close);
+  }
 
   // A step's tokens are about to be computed.
   void Append(std::span<const int32_t> tokens);
@@ -46,6 +58,10 @@ class SentenceState final : public PolicyState {
   // Appends the sentences that have no entry yet in `layer`.
   void AppendMissing(int64_t layer, std::span<const int32_t> pages,
                      std::vector<SentenceIndexItem>* items) const;
+  // Closed sentences that have no entry yet.
+  int64_t num_missing() const {
+    return static_cast<int64_t>(segmenter.ends().size()) - num_indexed_;
+  }
   // The sentences that have entries, for a row that makes the sequence
   // num_tokens long.
   SentenceSpans Spans(int64_t num_tokens) const {
@@ -76,6 +92,7 @@ class SentenceState final : public PolicyState {
 
   Segmenter segmenter;
   SentenceIndex index;
+  ReadLog reads;
   const SentenceSettings settings;
 
  private:

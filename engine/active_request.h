@@ -73,6 +73,9 @@ struct ActiveRequest {
   Sampler sampler;
   std::vector<TokenLogprob> prompt_logprobs;  // of tokens 1, 2, ...
 
+  // Generated tokens before this position are traced, if a trace is wanted.
+  int64_t traced_end = 0;
+
   // The stream was full when the step began: not scheduled. Since when.
   bool held_back = false;
   absl::Time held_since = absl::InfiniteFuture();

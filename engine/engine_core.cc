@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/sentence_reads.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
 #include "kernels/status_macros.h"
@@ -256,6 +257,8 @@ void EngineCore::AddToken(ActiveRequest& request, GeneratedToken token) {
     observer->OnInterToken(now_ - request.last_token);
   }
   request.last_token = now_;
+  event.reads = TakeSentenceReads(request, parts_.tokenizer,
+                                  /*close=*/finish.has_value());
   if (finish.has_value()) {
     End(&request, *std::move(finish), std::move(event));
   } else {
@@ -268,10 +271,13 @@ void EngineCore::EndWith(ActiveRequest* request, FinishReason reason,
   Finish finish;
   finish.reason = reason;
   finish.status = status;
-  End(request, std::move(finish), {});
+  StreamEvent event;
+  event.reads = TakeSentenceReads(*request, parts_.tokenizer, /*close=*/true);
+  End(request, std::move(finish), std::move(event));
 }
 
 void EngineCore::End(ActiveRequest* request, Finish finish, StreamEvent event) {
+  AddReadUsage(*request, &finish.usage);
   const std::unique_ptr<ActiveRequest> ended = scheduler_.Remove(request);
   const bool scheduled = ended->first_scheduled != absl::InfiniteFuture();
   if (!scheduled) parts_.queue.LeaveWaiting(ended->num_prompt());
@@ -302,6 +308,12 @@ void EngineCore::PublishCounts() {
   counts_.pages_used = pages.used;
   counts_.prefix_evictions = parts_.cache.pool().num_evictions();
   counts_.running = static_cast<int64_t>(scheduler_.running().size());
+  counts_.sentence_index = {};
+  for (const auto& request : scheduler_.running()) {
+    const auto& state = request->lease->sequence().policy_state;
+    if (state != nullptr) counts_.sentence_index += state->index_size();
+  }
+  parts_.cache.ReadTotalsByPolicy(&counts_.reads);
   absl::MutexLock lock(&stats_mutex_);
   stats_ = counts_;
 }

@@ -4,8 +4,10 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "absl/time/time.h"
+#include "cache/kv_cache.h"
 #include "engine/request.h"
 
 namespace sentencekv {
@@ -31,6 +33,9 @@ struct EngineStats {
   int64_t prefix_hit_tokens = 0;    // of them, found and reused
   int64_t prefix_evictions = 0;     // cached pages given up for want of memory
   bool draining = false;
+  // Of the sequences that run.
+  SentenceIndexSize sentence_index;
+  std::vector<PolicyReads> reads;  // since start
 };
 
 // One step, by phase.

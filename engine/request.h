@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "cache/kv_policy.h"
+#include "cache/read_log.h"
 
 namespace sentencekv {
 
@@ -94,6 +95,11 @@ struct Usage {
   int64_t cached_tokens = 0;     // prompt tokens whose K and V were reused
   int64_t generated_tokens = 0;  // with a stop token, if one ended the text
   int64_t preemptions = 0;
+  int64_t sentences_indexed = 0;
+  // Mean over decode steps, layers and KV heads.
+  double tokens_attended_per_step = 0;
+  // Share of the sentences chosen that the step before had chosen too.
+  double selection_overlap = 0;
   absl::Duration queue_time;    // submitted to first scheduled
   absl::Duration prefill_time;  // first scheduled to first token
   absl::Duration total_time;    // submitted to finished
@@ -107,6 +113,23 @@ struct Finish {
   Usage usage;
 };
 
+// A sentence of the context that a generated one was read from.
+struct SourceReads : ReadSource {
+  bool generated = false;  // of the answer, not of the prompt
+  std::string text;
+};
+
+// A generated sentence, and what it was read from.
+struct SentenceReads {
+  int64_t begin = 0;  // positions of its generated tokens
+  int64_t end = 0;
+  std::string text;
+  // (step, layer, KV head) that chose sentences; 0: each of its tokens was
+  // read from the whole context, and there are no sources.
+  int64_t num_selections = 0;
+  std::vector<SourceReads> sources;  // by falling share
+};
+
 // One message of a request's answer. Text and tokens are increments; the text
 // may lag behind the tokens (a code point or a possible stop string is held
 // back), and the last event carries the rest.
@@ -115,6 +138,9 @@ struct StreamEvent {
   std::vector<GeneratedToken> tokens;
   // In the event of the first token, when asked for.
   std::vector<TokenLogprob> prompt_logprobs;
+  // When a sentence of the answer has ended, the last one in the last event;
+  // when asked for (KvOptions::trace_sources).
+  std::vector<SentenceReads> reads;
   std::optional<Finish> finish;  // in the last event, exactly once
 };
 

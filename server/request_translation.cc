@@ -116,8 +116,9 @@ OutputParams ToOutput(const v1::OutputParams& wire) {
 }
 
 // The policy itself says what it thinks of its options.
-grpc::Status ToKv(const v1::KvParams& wire, const ServedModel& served,
+grpc::Status ToKv(const v1::GenerateRequest& request, const ServedModel& served,
                   KvOptions* options) {
+  const v1::KvParams& wire = request.kv();
   options->policy =
       wire.has_policy() ? wire.policy() : served.default_kv_policy;
   options->token_budget = wire.token_budget();
@@ -138,6 +139,7 @@ grpc::Status ToKv(const v1::KvParams& wire, const ServedModel& served,
   if (wire.has_dense_tokens()) options->dense_tokens = wire.dense_tokens();
   if (wire.has_reuse_bonus()) options->reuse_bonus = wire.reuse_bonus();
   options->forced_tokens = wire.forced_tokens();
+  options->trace_sources = request.output().sentence_trace();
   const absl::Status status = ValidateKvOptions(*options);
   if (!status.ok()) return Invalid("kv", std::string(status.message()));
   return grpc::Status::OK;
@@ -166,6 +168,23 @@ v1::FinishReason ToWire(FinishReason reason) {
   return v1::FINISH_REASON_UNSPECIFIED;
 }
 
+void ToWire(SentenceReads&& reads, v1::SentenceReads* wire) {
+  wire->set_begin(reads.begin);
+  wire->set_end(reads.end);
+  wire->set_text(std::move(reads.text));
+  wire->set_whole_context(reads.num_selections == 0);
+  wire->set_selections(reads.num_selections);
+  for (SourceReads& source : reads.sources) {
+    v1::SourceSentence* to = wire->add_sources();
+    to->set_begin(source.begin);
+    to->set_end(source.end);
+    to->set_text(std::move(source.text));
+    to->set_generated(source.generated);
+    to->set_share(source.share);
+    to->set_times_chosen(source.times_chosen);
+  }
+}
+
 void ToWire(const Finish& finish, v1::Finish* wire) {
   wire->set_reason(ToWire(finish.reason));
   if (finish.stop_token_id.has_value())
@@ -178,6 +197,9 @@ void ToWire(const Finish& finish, v1::Finish* wire) {
   usage->set_cached_tokens(from.cached_tokens);
   usage->set_generated_tokens(from.generated_tokens);
   usage->set_preemptions(from.preemptions);
+  usage->set_sentences_indexed(from.sentences_indexed);
+  usage->set_tokens_attended_per_step(from.tokens_attended_per_step);
+  usage->set_selection_overlap(from.selection_overlap);
   usage->set_queue_seconds(absl::ToDoubleSeconds(from.queue_time));
   usage->set_prefill_seconds(absl::ToDoubleSeconds(from.prefill_time));
   usage->set_total_seconds(absl::ToDoubleSeconds(from.total_time));
@@ -199,7 +221,7 @@ grpc::Status Translate(const v1::GenerateRequest& request,
   const ServedLimits limits = served.limits();
   const std::vector<FieldViolation> violations = Validate(request, limits);
   if (!violations.empty()) return InvalidRequest(violations);
-  status = ToKv(request.kv(), served, &translated->kv);
+  status = ToKv(request, served, &translated->kv);
   if (!status.ok()) return status;
   translated->request_id = request.request_id();
   translated->sampling = ToSampling(request.sampling());
@@ -253,6 +275,8 @@ void AppendEvent(StreamEvent&& event, const Tokenizer& tokenizer,
     for (const TokenLogprob& top : token.top_logprobs)
       AppendLogprob(top.token_id, top.logprob, tokenizer, logprobs->add_top());
   }
+  for (SentenceReads& reads : event.reads)
+    ToWire(std::move(reads), response->add_reads());
   if (event.finish.has_value())
     ToWire(*event.finish, response->mutable_finish());
 }

@@ -50,6 +50,8 @@ constexpr NumberRule kNumberRules[] = {
     {"stop.max_tokens", 1, kInt32Max, true, SKV_OPTIONAL(stop, max_tokens)},
     {"stop.min_tokens", 0, kInt32Max, true, SKV_OPTIONAL(stop, min_tokens)},
     {"output.logprobs", 0, kMaxLogprobs, true, SKV_OPTIONAL(output, logprobs)},
+    {"output.sentence_trace", 0, kMaxTraceSources, true,
+     SKV_OPTIONAL(output, sentence_trace)},
     {"kv.token_budget", 1, kInt32Max, true, SKV_OPTIONAL(kv, token_budget)},
     {"kv.semantic_factor", 1, 1000, true, SKV_OPTIONAL(kv, semantic_factor)},
     {"kv.query_blend", 0, 1, true, SKV_OPTIONAL(kv, query_blend)},

@@ -27,6 +27,7 @@ inline constexpr size_t kMaxStopStringBytes = 256;
 inline constexpr int kMaxStopTokenIds = 64;
 inline constexpr int kMaxLogitBias = 1024;
 inline constexpr int kMaxLogprobs = 20;
+inline constexpr int kMaxTraceSources = 64;
 inline constexpr int kMaxChatMessages = 1024;
 inline constexpr size_t kMaxCacheSaltBytes = 256;
 inline constexpr int kMaxDetokenizeIds = 1 << 17;

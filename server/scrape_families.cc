@@ -70,6 +70,69 @@ void AppendPrefixFamilies(const EngineStats& stats, const Labels& labels,
                 stats.prefix_evictions, families);
 }
 
+// One sample of the family for each policy.
+void AppendReadCounter(const char* name, const char* help,
+                       const std::string& model_name, const EngineStats& stats,
+                       double (*value)(const ReadTotals&),
+                       MetricFamilies* families) {
+  for (const PolicyReads& reads : stats.reads) {
+    Append(MetricType::Counter, name, help,
+           {{"model_name", model_name}, {"policy", std::string(reads.policy)}},
+           value(reads.totals), families);
+  }
+}
+
+void AppendReadFamilies(const EngineStats& stats, const std::string& model_name,
+                        MetricFamilies* families) {
+  const auto counter = [&](const char* name, const char* help,
+                           double (*value)(const ReadTotals&)) {
+    AppendReadCounter(name, help, model_name, stats, value, families);
+  };
+  counter("sentencekv_selection_tokens_total",
+          "Tokens that decode steps of a selecting policy computed",
+          [](const ReadTotals& reads) {
+            return static_cast<double>(reads.counts.steps);
+          });
+  counter("sentencekv_selection_attended_tokens_total",
+          "Tokens that they attended to, mean over layers and KV heads",
+          [](const ReadTotals& reads) {
+            return reads.counts.TokensPerStep() *
+                   static_cast<double>(reads.counts.steps);
+          });
+  counter("sentencekv_selection_sentences_total",
+          "Sentences chosen where the step before chose too, over layers and "
+          "KV heads",
+          [](const ReadTotals& reads) {
+            return static_cast<double>(reads.counts.sentences_compared);
+          });
+  counter("sentencekv_selection_repeated_sentences_total",
+          "Of those, chosen by the step before in the same layer and KV head",
+          [](const ReadTotals& reads) {
+            return static_cast<double>(reads.counts.sentences_repeated);
+          });
+  counter("sentencekv_selection_score_seconds_total",
+          "Time of scoring sentences",
+          [](const ReadTotals& reads) { return reads.score_seconds; });
+  counter("sentencekv_selection_select_seconds_total",
+          "Time of choosing among them",
+          [](const ReadTotals& reads) { return reads.select_seconds; });
+  counter("sentencekv_sentences_indexed_total",
+          "Sentences of prompts and answers that got entries in the index",
+          [](const ReadTotals& reads) {
+            return static_cast<double>(reads.sentences_indexed);
+          });
+  const Labels labels = {{"model_name", model_name}};
+  const SentenceIndexSize& index = stats.sentence_index;
+  AppendGauge("sentencekv_index_sentences",
+              "Sentences in the indexes of running requests", labels,
+              index.sentences, families);
+  AppendGauge("sentencekv_index_entries",
+              "Their entries, in all layers and KV heads", labels,
+              index.entries, families);
+  AppendGauge("sentencekv_index_bytes", "Memory of these indexes", labels,
+              index.bytes, families);
+}
+
 }  // namespace
 
 void AppendEngineFamilies(const EngineStats& stats,
@@ -113,6 +176,7 @@ void AppendEngineFamilies(const EngineStats& stats,
   AppendCounter("sentencekv_steps_total", "Engine steps", labels, stats.steps,
                 families);
   AppendPrefixFamilies(stats, labels, families);
+  AppendReadFamilies(stats, model_name, families);
   AppendGauge("vllm:cache_config_info", "Shape of the KV pool; always 1",
               {{"model_name", model_name},
                {"block_size", std::to_string(stats.page_tokens)},

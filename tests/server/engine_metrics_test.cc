@@ -76,6 +76,10 @@ std::string With(const std::string& name, const std::string& labels = "") {
          (labels.empty() ? "" : "," + labels) + "}";
 }
 
+std::string OfPolicy(const std::string& name) {
+  return With(name, "policy=\"sentence\"");
+}
+
 TEST_F(MetricsTest, CountsWhatTheEngineObserves) {
   metrics_->OnRefused(RefusalReason::kQueueFull);
   metrics_->OnRefused(RefusalReason::kDuplicateId);
@@ -129,22 +133,34 @@ TEST_F(MetricsTest, CountsWhatTheEngineObserves) {
 }
 
 TEST_F(MetricsTest, ReadsTheEnginesCountsAtTheScrape) {
-  engine_->set_stats({.running = 3,
-                      .waiting = 4,
-                      .waiting_tokens = 500,
-                      .pages_total = 100,
-                      .pages_free = 75,
-                      .pages_cached = 30,
-                      .pages_used = 25,
-                      .page_tokens = 16,
-                      .kv_bytes_per_page = 4096,
-                      .prompt_tokens = 1000,
-                      .generated_tokens = 2000,
-                      .preemptions = 2,
-                      .steps = 77,
-                      .prefix_query_tokens = 900,
-                      .prefix_hit_tokens = 640,
-                      .prefix_evictions = 5});
+  engine_->set_stats(
+      {.running = 3,
+       .waiting = 4,
+       .waiting_tokens = 500,
+       .pages_total = 100,
+       .pages_free = 75,
+       .pages_cached = 30,
+       .pages_used = 25,
+       .page_tokens = 16,
+       .kv_bytes_per_page = 4096,
+       .prompt_tokens = 1000,
+       .generated_tokens = 2000,
+       .preemptions = 2,
+       .steps = 77,
+       .prefix_query_tokens = 900,
+       .prefix_hit_tokens = 640,
+       .prefix_evictions = 5,
+       .sentence_index = {.sentences = 40, .entries = 3600, .bytes = 250000},
+       .reads = {{.policy = "sentence",
+                  .totals = {.counts = {.steps = 10,
+                                        .heads = 40,
+                                        .tokens_attended = 2000,
+                                        .sentences_chosen = 400,
+                                        .sentences_compared = 300,
+                                        .sentences_repeated = 240},
+                             .sentences_indexed = 55,
+                             .score_seconds = 0.25,
+                             .select_seconds = 0.125}}}});
   const std::map<std::string, double> samples = Scrape();
   const std::pair<std::string, double> expected[] = {
       {With("sentencekv_requests_running"), 3},
@@ -167,6 +183,16 @@ TEST_F(MetricsTest, ReadsTheEnginesCountsAtTheScrape) {
       {With("vllm:prefix_cache_queries_total"), 900},
       {With("vllm:prefix_cache_hits_total"), 640},
       {With("sentencekv_generated_tokens_total"), 2000},
+      {With("sentencekv_index_sentences"), 40},
+      {With("sentencekv_index_entries"), 3600},
+      {With("sentencekv_index_bytes"), 250000},
+      {OfPolicy("sentencekv_sentences_indexed_total"), 55},
+      {OfPolicy("sentencekv_selection_tokens_total"), 10},
+      {OfPolicy("sentencekv_selection_attended_tokens_total"), 500},
+      {OfPolicy("sentencekv_selection_sentences_total"), 300},
+      {OfPolicy("sentencekv_selection_repeated_sentences_total"), 240},
+      {OfPolicy("sentencekv_selection_score_seconds_total"), 0.25},
+      {OfPolicy("sentencekv_selection_select_seconds_total"), 0.125},
       {With("vllm:num_preemptions_total"), 2},
       {With("sentencekv_steps_total"), 77},
   };

@@ -236,13 +236,12 @@ void SentencePolicy::Select(int64_t layer) {
       selector_.AppendPages(limits, row.spans, sentences,
                             row.step->sequence->pages, &chosen);
       totals_.counts += row.state->reads.AddSelection(
-          limits,
-          {.layer = layer,
-           .kv_head = g,
-           .spans = row.spans,
-           .scores = scores,
-           .sentences = sentences,
-           .num_attended = chosen.num_tokens});
+          limits, {.layer = layer,
+                   .kv_head = g,
+                   .spans = row.spans,
+                   .scores = scores,
+                   .sentences = sentences,
+                   .num_attended = chosen.num_tokens});
       selections_.push_back({row.step->row_begin, g, chosen.pages.data(),
                              chosen.masks.data(),
                              static_cast<int64_t>(chosen.pages.size())});

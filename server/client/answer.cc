@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "server/client/sentence_view.h"
 
 namespace sentencekv {
 namespace {
@@ -39,6 +40,7 @@ void AddUsage(const v1::Usage& usage, nlohmann::json* json) {
   (*json)["preemptions"] = usage.preemptions();
   (*json)["sentences_indexed"] = usage.sentences_indexed();
   (*json)["tokens_attended_per_step"] = usage.tokens_attended_per_step();
+  (*json)["selection_overlap"] = usage.selection_overlap();
   (*json)["bytes_streamed"] = usage.bytes_streamed();
 }
 
@@ -58,6 +60,9 @@ void Take(v1::GenerateResponse&& message, Answer* answer) {
   }
   for (auto& token : *message.mutable_prompt_logprobs()) {
     answer->prompt_logprobs.push_back(std::move(token));
+  }
+  for (auto& sentence : *message.mutable_reads()) {
+    answer->reads.push_back(std::move(sentence));
   }
   if (message.has_finish()) {
     answer->finish = std::move(*message.mutable_finish());
@@ -153,6 +158,7 @@ nlohmann::json AnswerToJson(const Answer& answer) {
     }
     json["prompt_logprobs"] = std::move(array);
   }
+  if (!answer.reads.empty()) json["sentences"] = ReadsToJson(answer.reads);
   return json;
 }
 

@@ -26,6 +26,7 @@ struct Answer {
   std::vector<int32_t> token_ids;
   std::vector<v1::TokenLogprobs> logprobs;
   std::vector<v1::Logprob> prompt_logprobs;
+  std::vector<v1::SentenceReads> reads;
   std::optional<v1::Finish> finish;  // none when refused or cut off
   grpc::Status status;
 

@@ -6,6 +6,7 @@
 #include "server/client/command.h"
 #include "server/client/prompt_flags.h"
 #include "server/client/request_flags.h"
+#include "server/client/sentence_view.h"
 
 namespace sentencekv {
 namespace {
@@ -22,11 +23,14 @@ class GenerateCommand final : public Command {
  private:
   absl::Status FillRequest(std::istream& in, v1::GenerateRequest* request);
 
+  void AskForTrace(v1::GenerateRequest* request) const;
+
   PromptFlags prompt_;
   RequestFlags flags_;
   std::optional<std::string> request_id_;
   bool json_ = false;
   bool stats_ = false;
+  int32_t show_sentences_ = 0;  // sources of each sentence; 0: none shown
 };
 
 void GenerateCommand::AddFlags(CLI::App& app) {
@@ -37,9 +41,24 @@ void GenerateCommand::AddFlags(CLI::App& app) {
                  "Id of the request, for `sentencekv cancel` and the logs");
   app.add_flag("--json", json_, "One JSON object at the end, no streaming")
       ->group("Output");
+  app.add_flag("--show-sentences{3}", show_sentences_,
+               "Under the answer, the sentences that each of its sentences was "
+               "read from, at most N (3); policy sentence unless told")
+      ->type_name("[=N]")
+      ->group("Output");
   app.add_flag("--stats", stats_,
                "Counts and rates on standard error at the end")
       ->group("Output");
+}
+
+// A step that reads the whole context chooses no sentences to show.
+void GenerateCommand::AskForTrace(v1::GenerateRequest* request) const {
+  request->mutable_output()->set_sentence_trace(show_sentences_);
+  v1::KvParams* kv = request->mutable_kv();
+  if (!kv->has_policy()) kv->set_policy("sentence");
+  if (kv->policy() == "sentence" && !kv->has_dense_tokens()) {
+    kv->set_dense_tokens(0);
+  }
 }
 
 absl::Status GenerateCommand::FillRequest(std::istream& in,
@@ -47,6 +66,7 @@ absl::Status GenerateCommand::FillRequest(std::istream& in,
   if (request_id_.has_value()) request->set_request_id(*request_id_);
   absl::Status status = prompt_.Fill(in, request);
   if (status.ok()) status = flags_.Fill(request);
+  if (show_sentences_ != 0) AskForTrace(request);
   return status;
 }
 
@@ -70,6 +90,10 @@ ClientExitCode GenerateCommand::Run(Session& session) {
   const bool accepted = answer.status.ok() || !answer.request_id.empty();
   if (accepted && json_) PrintJson(terminal, AnswerToJson(answer));
   if (accepted && !json_) terminal.out << std::endl;
+  if (!json_ && !answer.reads.empty()) {
+    terminal.out << "\n"
+                 << RenderReads(answer.reads, terminal.style) << std::flush;
+  }
   if (accepted && stats_) terminal.err << AnswerSummary(answer) << std::endl;
   return answer.status.ok() ? ClientExitCode::kOk
                             : Fail(terminal, answer.status);

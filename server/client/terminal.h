@@ -3,6 +3,8 @@
 
 #include <iosfwd>
 
+#include "server/client/sentence_view.h"
+
 namespace sentencekv {
 
 struct Terminal {
@@ -10,6 +12,7 @@ struct Terminal {
   std::ostream& out;
   std::ostream& err;
   bool interactive = false;  // a person types: show prompts
+  ViewStyle style = {};      // of what goes to `out`
 };
 
 }  // namespace sentencekv

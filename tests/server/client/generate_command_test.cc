@@ -81,6 +81,34 @@ TEST(GenerateCommand, JsonCarriesLogprobsWithTheirBytes) {
   EXPECT_EQ(json["prompt_logprobs"][0]["token_id"], 4);
 }
 
+TEST(GenerateCommand, ShowsWhatTheAnswerWasReadFrom) {
+  FakeScript script = HelloWorld();
+  v1::SentenceReads* reads = script.messages[2].add_reads();
+  reads->set_text("Hello world");
+  reads->add_sources()->set_text("Say hello.");
+  const FakeService server(script);
+  EXPECT_EQ(Generate(server, {"--prompt", "a", "--show-sentences"}).out,
+            "Hello world\n\nHello world\n"
+            "               0 %     0  Say hello.\n");
+  const auto json = nlohmann::json::parse(
+      Generate(server, {"--prompt", "a", "--show-sentences=5", "--json",
+                        "--kv-policy", "full"})
+          .out);
+  EXPECT_EQ(json["sentences"][0]["sources"][0]["text"], "Say hello.");
+  Generate(server, {"--prompt", "a"});
+  const auto requests = server.generate_requests();
+  ASSERT_EQ(requests.size(), 3u);
+  EXPECT_EQ(requests[0].output().sentence_trace(), 3);
+  EXPECT_EQ(requests[0].kv().policy(), "sentence");
+  EXPECT_TRUE(requests[0].kv().has_dense_tokens());
+  EXPECT_EQ(requests[0].kv().dense_tokens(), 0);
+  EXPECT_EQ(requests[1].output().sentence_trace(), 5);
+  EXPECT_EQ(requests[1].kv().policy(), "full");
+  EXPECT_FALSE(requests[1].kv().has_dense_tokens());
+  EXPECT_FALSE(requests[2].output().has_sentence_trace());
+  EXPECT_FALSE(requests[2].kv().has_policy());
+}
+
 TEST(GenerateCommand, StatsGoToStandardError) {
   const FakeService server(HelloWorld());
   const ClientRun run = Generate(server, {"--prompt", "Hi", "--stats"});

@@ -50,6 +50,7 @@ absl::StatusOr<const PolicyEntry*> FindPolicy(std::string_view name) {
 std::optional<std::string_view> SentenceOnlyOption(const KvOptions& options) {
   if (options.index_kind) return "index_kind";
   if (options.prior) return "prior";
+  if (options.prior_half_life) return "prior_half_life";
   if (options.query_blend) return "query_blend";
   if (options.sink_tokens) return "sink_tokens";
   if (options.recent_tokens) return "recent_tokens";

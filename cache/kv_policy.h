@@ -40,7 +40,8 @@ struct KvOptions {
   // What the policy sentence can be told besides; docs/sentences.md.
   std::optional<SentenceIndexKind> index_kind;
   std::optional<bool> prior;
-  std::optional<double> query_blend;  // 0..1
+  std::optional<int64_t> prior_half_life;  // generated tokens; 0: it stays
+  std::optional<double> query_blend;       // 0..1
   std::optional<int64_t> sink_tokens;
   std::optional<int64_t> recent_tokens;
   std::optional<int64_t> dense_tokens;  // contexts up to here are read whole

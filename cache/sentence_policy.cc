@@ -1,6 +1,7 @@
 #include "cache/sentence_policy.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,16 @@ constexpr int64_t kDefaultBudget = 1024;
 constexpr int64_t kDefaultDense = 4096;
 // More tokens than any model reads.
 constexpr double kMostTokens = int64_t{1} << 24;
+
+// How much the prior counts for the next token of a sequence.
+float PriorWeight(const SentenceSettings& settings,
+                  const CachedSequence& sequence) {
+  if (settings.prior_half_life == 0) return 1.0f;
+  const auto num_generated =
+      static_cast<double>(sequence.num_tokens - sequence.num_prompt);
+  return static_cast<float>(std::exp2(
+      -num_generated / static_cast<double>(settings.prior_half_life)));
+}
 
 class SentencePolicy final : public KvPolicy {
  public:
@@ -89,6 +100,8 @@ std::unique_ptr<PolicyState> SentencePolicy::NewState(
   limits.num_dense = options.dense_tokens.value_or(kDefaultDense);
   settings.index_kind = options.index_kind.value_or(settings.index_kind);
   settings.prior = options.prior.value_or(settings.prior);
+  settings.prior_half_life =
+      options.prior_half_life.value_or(settings.prior_half_life);
   settings.query_blend =
       static_cast<float>(options.query_blend.value_or(settings.query_blend));
   settings.reuse_bonus =
@@ -197,6 +210,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
            .blocks = index.blocks().at(input.layer, g),
            .num_entries = num_entries,
            .prior = index.prior(input.layer, g, num_entries),
+           .prior_weight = PriorWeight(state.settings, *row.step->sequence),
            .scores = scores,
            .signs = index.signs(input.layer, g),
            .ends = row.spans.ends.data(),
@@ -304,6 +318,8 @@ absl::Status ValidateSentenceOptions(const KvOptions& options) {
        kMostTokens},
       {"dense_tokens", static_cast<double>(options.dense_tokens.value_or(0)),
        kMostTokens},
+      {"prior_half_life",
+       static_cast<double>(options.prior_half_life.value_or(0)), kMostTokens},
       {"query_blend", options.query_blend.value_or(0), 1},
       {"reuse_bonus", options.reuse_bonus.value_or(0), 10},
   };

@@ -23,6 +23,9 @@ struct SentenceSettings {
   SelectionLimits limits;
   SentenceIndexKind index_kind = SentenceIndexKind::kMean;
   bool prior = true;
+  // Generated tokens after which the prior counts half: what the prompt's end
+  // looked at says less and less of what is wanted now. 0: it never fades.
+  int64_t prior_half_life = 64;
   // Weight of the mean query of the generated sentence in the query that
   // scores.
   float query_blend = 0;

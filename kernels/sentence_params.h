@@ -40,7 +40,8 @@ struct SentenceScoreItem {
   const std::byte* blocks = nullptr;
   int64_t num_entries = 0;       // at least 1
   const float* prior = nullptr;  // [num_entries], host memory; may be null
-  float* scores = nullptr;       // [num_entries], host memory
+  float prior_weight = 1;
+  float* scores = nullptr;  // [num_entries], host memory
   // For kSign: the signs, and the ends of the sentences, the first of which
   // begins at position 0; host memory, [num_entries].
   const std::byte* signs = nullptr;
@@ -53,10 +54,10 @@ struct SentenceScoreItem {
   float blend = 0;
 };
 
-// scores[e] = prior[e] + sum over the query heads of softmax over the entries
-// of score(q, e) * scale, where score is q . mean, the bound of the box, or,
-// for kSign, the logarithm of the sum over the tokens of exp(q . key * scale) /
-// scale.
+// scores[e] = prior_weight * prior[e] + sum over the query heads of softmax
+// over the entries of score(q, e) * scale, where score is q . mean, the bound
+// of the box, or, for kSign, the logarithm of the sum over the tokens of exp(q
+// . key * scale) / scale.
 struct ScoreSentencesParams {
   const SentenceScoreItem* items = nullptr;  // host memory
   int64_t num_items = 0;

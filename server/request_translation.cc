@@ -133,6 +133,8 @@ grpc::Status ToKv(const v1::GenerateRequest& request, const ServedModel& served,
     options->index_kind = *kind;
   }
   if (wire.has_prior()) options->prior = wire.prior();
+  if (wire.has_prior_half_life())
+    options->prior_half_life = wire.prior_half_life();
   if (wire.has_query_blend()) options->query_blend = wire.query_blend();
   if (wire.has_sink_tokens()) options->sink_tokens = wire.sink_tokens();
   if (wire.has_recent_tokens()) options->recent_tokens = wire.recent_tokens();

@@ -54,6 +54,8 @@ constexpr NumberRule kNumberRules[] = {
      SKV_OPTIONAL(output, sentence_trace)},
     {"kv.token_budget", 1, kInt32Max, true, SKV_OPTIONAL(kv, token_budget)},
     {"kv.semantic_factor", 1, 1000, true, SKV_OPTIONAL(kv, semantic_factor)},
+    {"kv.prior_half_life", 0, kInt32Max, true,
+     SKV_OPTIONAL(kv, prior_half_life)},
     {"kv.query_blend", 0, 1, true, SKV_OPTIONAL(kv, query_blend)},
     {"kv.sink_tokens", 0, kInt32Max, true, SKV_OPTIONAL(kv, sink_tokens)},
     {"kv.recent_tokens", 1, kInt32Max, true, SKV_OPTIONAL(kv, recent_tokens)},

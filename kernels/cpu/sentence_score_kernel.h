@@ -111,8 +111,9 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
   float* const magnitudes = q + width;
   float* const weights = magnitudes + width;
   for (int64_t i = 0; i < padded; ++i) {
-    total[i] =
-        item.prior != nullptr && i < item.num_entries ? item.prior[i] : 0.0f;
+    total[i] = item.prior != nullptr && i < item.num_entries
+                   ? item.prior_weight * item.prior[i]
+                   : 0.0f;
   }
   BlendQueries(item, width, q);
   for (int64_t i = 0; i < width; ++i) magnitudes[i] = __builtin_fabsf(q[i]);

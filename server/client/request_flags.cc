@@ -77,6 +77,9 @@ void AddKvTo(CLI::App& app, RequestFlags& flags) {
   app.add_option("--kv-prior", flags.kv_prior,
                  "Policy sentence: what the prompt's end looked at counts")
       ->group(kGroup);
+  app.add_option("--kv-prior-half-life", flags.kv_prior_half_life,
+                 "Policy sentence: generated tokens after which it counts half")
+      ->group(kGroup);
   app.add_option("--kv-query-blend", flags.kv_query_blend,
                  "Policy sentence: weight of the sentence's mean query")
       ->group(kGroup);
@@ -151,6 +154,8 @@ void FillKv(const RequestFlags& flags, v1::KvParams* out) {
     out->set_semantic_factor(*flags.kv_semantic_factor);
   if (flags.kv_index_kind) out->set_index_kind(*flags.kv_index_kind);
   if (flags.kv_prior) out->set_prior(*flags.kv_prior);
+  if (flags.kv_prior_half_life)
+    out->set_prior_half_life(*flags.kv_prior_half_life);
   if (flags.kv_query_blend) out->set_query_blend(*flags.kv_query_blend);
   if (flags.kv_sink) out->set_sink_tokens(*flags.kv_sink);
   if (flags.kv_recent) out->set_recent_tokens(*flags.kv_recent);

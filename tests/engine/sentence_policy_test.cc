@@ -266,6 +266,7 @@ INSTANTIATE_TEST_SUITE_P(
     All, SentenceChoiceTest,
     testing::Values(
         Variant{"NoPrior", Only([](auto& o) { o.prior = false; })},
+        Variant{"PriorStays", Only([](auto& o) { o.prior_half_life = 0; })},
         Variant{"MinMax", Kind(SentenceIndexKind::kMinMax, true)},
         Variant{"Sign", Kind(SentenceIndexKind::kSign, true)},
         Variant{"Blend", Only([](auto& o) { o.query_blend = 0.5; })},
@@ -301,6 +302,7 @@ TEST(SentencePolicyOptions, RefusesWhatItDoesNotTake) {
   } wrong[] = {
       {{.token_budget = -1}, "kv.token_budget"},
       {{.semantic_factor = 2}, "kv.semantic_factor"},
+      {{.prior_half_life = -1}, "kv.prior_half_life"},
       {{.query_blend = 1.5}, "kv.query_blend"},
       {{.query_blend = NAN}, "kv.query_blend"},
       {{.sink_tokens = -1}, "kv.sink_tokens"},
@@ -322,6 +324,7 @@ TEST(SentencePolicyOptions, AreRefusedByOtherPolicies) {
     for (const KvOptions& options : std::vector<KvOptions>{
              {.policy = policy, .index_kind = SentenceIndexKind::kMean},
              {.policy = policy, .prior = true},
+             {.policy = policy, .prior_half_life = 1},
              {.policy = policy, .query_blend = 0},
              {.policy = policy, .sink_tokens = 1},
              {.policy = policy, .recent_tokens = 1},

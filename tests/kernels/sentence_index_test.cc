@@ -229,7 +229,7 @@ TEST_P(SentenceIndexTest, ScoresAreSumsOfSoftmaxes) {
                                   .ends = whole.ends.data()};
         std::vector<SentenceScoreItem> items(2, item);
         std::vector<float> plain(count);
-        items[1].prior = nullptr;
+        items[1].prior_weight = 0;
         items[1].scores = plain.data();
         ASSERT_TRUE(backend_
                         ->ScoreSentences({.items = items.data(),

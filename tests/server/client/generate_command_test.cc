@@ -321,6 +321,8 @@ TEST(GenerateCommand, EveryOptionReachesItsField) {
                                           "sign",
                                           "--kv-prior",
                                           "false",
+                                          "--kv-prior-half-life",
+                                          "7",
                                           "--kv-query-blend",
                                           "0.5",
                                           "--kv-sink",
@@ -368,6 +370,7 @@ TEST(GenerateCommand, EveryOptionReachesItsField) {
   EXPECT_EQ(request.kv().index_kind(), "sign");
   EXPECT_TRUE(request.kv().has_prior());
   EXPECT_FALSE(request.kv().prior());
+  EXPECT_EQ(request.kv().prior_half_life(), 7);
   EXPECT_EQ(request.kv().query_blend(), 0.5);
   EXPECT_EQ(request.kv().sink_tokens(), 4);
   EXPECT_EQ(request.kv().recent_tokens(), 5);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 
 #include "kernels/check.h"
 #include "kernels/kv_layout.h"
@@ -9,9 +10,29 @@
 namespace sentencekv {
 namespace {
 
-// After so many that did not fit in a row the rest is not looked at: what is
-// left of the budget is less than a short sentence.
-constexpr int kMostMisfits = 16;
+// Few sentences are longer (cache/segmenter.h).
+constexpr int64_t kLongSentence = 32;
+
+// Bins of scores: those that share sign, exponent and 3 bits of the fraction.
+constexpr int kBinBits = 12;
+constexpr uint32_t kNumBins = 1u << kBinBits;
+
+uint32_t BinOf(uint64_t rank) {
+  return static_cast<uint32_t>(rank >> (64 - kBinBits));
+}
+
+// Orders sentences by score, ties by falling position: one number, so that
+// comparing is cheap.
+uint64_t RankOf(float score, uint32_t sentence) {
+  const auto bits = std::bit_cast<uint32_t>(score);
+  const bool negative = (bits >> 31) != 0;
+  const uint32_t rising = negative ? ~bits : bits | (uint32_t{1} << 31);
+  return (uint64_t{rising} << 32) | ~sentence;
+}
+
+int32_t SentenceOf(uint64_t rank) {
+  return static_cast<int32_t>(~static_cast<uint32_t>(rank));
+}
 
 // Tokens of a sentence that are not attended to anyway.
 int64_t CostOf(const SelectionLimits& limits, const SentenceSpans& spans,
@@ -28,34 +49,56 @@ std::span<const int32_t> SentenceSelector::ChooseSentences(
     const SelectionLimits& limits, const SentenceSpans& spans,
     std::span<const float> scores) {
   SKV_CHECK(scores.size() == spans.ends.size());
-  heap_.clear();
   sentences_.clear();
+  const uint32_t lowest_bin = RankAll(limits, spans, scores);
+  Taker taker = {.left = limits.budget};
+  TakeBins(limits, spans, lowest_bin, kNumBins, &taker);
+  // Rarely: what was thought enough did not fill the budget.
+  if (taker.wants_more()) TakeBins(limits, spans, 0, lowest_bin, &taker);
+  return sentences_;
+}
+
+uint32_t SentenceSelector::RankAll(const SelectionLimits& limits,
+                                   const SentenceSpans& spans,
+                                   std::span<const float> scores) {
+  bin_tokens_.assign(kNumBins, 0);
+  ranks_.resize(scores.size());
+  int64_t begin = 0;
   for (size_t i = 0; i < scores.size(); ++i) {
-    const auto sentence = static_cast<int32_t>(i);
-    if (CostOf(limits, spans, sentence) > 0) heap_.push_back(sentence);
+    ranks_[i] = RankOf(scores[i], static_cast<uint32_t>(i));
+    bin_tokens_[BinOf(ranks_[i])] += spans.ends[i] - begin;
+    begin = spans.ends[i];
   }
-  const auto is_lower = [&](int32_t a, int32_t b) {
-    const float left = scores[static_cast<size_t>(a)];
-    const float right = scores[static_cast<size_t>(b)];
-    return left != right ? left < right : a > b;
-  };
-  // A heap, not a sort: few of many are taken.
-  std::make_heap(heap_.begin(), heap_.end(), is_lower);
-  int64_t left = limits.budget;
-  for (int misfits = 0; !heap_.empty() && left > 0 && misfits < kMostMisfits;) {
-    std::pop_heap(heap_.begin(), heap_.end(), is_lower);
-    const int32_t sentence = heap_.back();
-    heap_.pop_back();
+  const int64_t wanted = limits.budget + kMostMisfits * kLongSentence;
+  uint32_t bin = kNumBins;
+  for (int64_t tokens = 0; bin > 0 && tokens < wanted;) {
+    tokens += bin_tokens_[--bin];
+  }
+  return bin;
+}
+
+void SentenceSelector::TakeBins(const SelectionLimits& limits,
+                                const SentenceSpans& spans, uint32_t first,
+                                uint32_t end, Taker* taker) {
+  sorted_.clear();
+  for (const uint64_t rank : ranks_) {
+    const uint32_t bin = BinOf(rank);
+    if (bin >= first && bin < end) sorted_.push_back(rank);
+  }
+  std::sort(sorted_.begin(), sorted_.end(), std::greater<>());
+  for (const uint64_t rank : sorted_) {
+    if (!taker->wants_more()) return;
+    const int32_t sentence = SentenceOf(rank);
     const int64_t cost = CostOf(limits, spans, sentence);
-    if (cost > left) {
-      ++misfits;
+    if (cost == 0) continue;  // attended to anyway
+    if (cost > taker->left) {
+      ++taker->misfits;
       continue;
     }
-    misfits = 0;
-    left -= cost;
+    taker->misfits = 0;
+    taker->left -= cost;
     sentences_.push_back(sentence);
   }
-  return sentences_;
 }
 
 void SentenceSelector::Mark(int64_t begin, int64_t end) {

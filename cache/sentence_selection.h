@@ -61,9 +61,28 @@ class SentenceSelector {
                    std::span<const int32_t> page_table, ChosenPages* chosen);
 
  private:
+  // After so many in a row that did not fit the rest is not looked at: what is
+  // left of the budget is less than a short sentence.
+  static constexpr int kMostMisfits = 16;
+  struct Taker {
+    int64_t left = 0;  // of the budget
+    int misfits = 0;   // in a row
+
+    bool wants_more() const { return left > 0 && misfits < kMostMisfits; }
+  };
+
+  // Few of many sentences are taken, so scores are not sorted as a whole but
+  // put into bins. Returns the lowest bin that is likely wanted.
+  uint32_t RankAll(const SelectionLimits& limits, const SentenceSpans& spans,
+                   std::span<const float> scores);
+  // Takes sentences of bins first..end-1, the best first.
+  void TakeBins(const SelectionLimits& limits, const SentenceSpans& spans,
+                uint32_t first, uint32_t end, Taker* taker);
   void Mark(int64_t begin, int64_t end);
 
-  std::vector<int32_t> heap_;
+  std::vector<uint64_t> ranks_;      // of the sentences
+  std::vector<int64_t> bin_tokens_;  // tokens of the sentences in each bin
+  std::vector<uint64_t> sorted_;     // ranks
   std::vector<int32_t> sentences_;
   std::vector<uint16_t> page_masks_;  // of the whole sequence
 };

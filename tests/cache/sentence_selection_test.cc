@@ -1,6 +1,7 @@
 #include "cache/sentence_selection.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <random>
 #include <set>
@@ -146,6 +147,64 @@ TEST(SentenceSelection, AMillionSentencesOfOneToken) {
   }
   EXPECT_GE(scores[choice.sentences.back()], kCount - 1000 - 80);
   EXPECT_EQ(choice.positions.size(), 1000u + 16u + 64u);
+}
+
+// What the rule says, by sorting everything.
+std::vector<int32_t> Reference(const SelectionLimits& limits,
+                               const std::vector<int32_t>& ends,
+                               int64_t num_tokens,
+                               const std::vector<float>& scores) {
+  std::vector<int32_t> order(ends.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
+  std::vector<int32_t> taken;
+  int64_t left = limits.budget;
+  int misfits = 0;
+  for (const int32_t i : order) {
+    const int64_t begin =
+        std::max<int64_t>(i == 0 ? 0 : ends[i - 1], limits.num_sink);
+    const int64_t end =
+        std::min<int64_t>(ends[i], num_tokens - limits.num_recent);
+    if (left <= 0 || misfits == 16) break;
+    if (begin >= end) continue;
+    if (end - begin > left) {
+      ++misfits;
+      continue;
+    }
+    misfits = 0;
+    left -= end - begin;
+    taken.push_back(i);
+  }
+  return taken;
+}
+
+// Scores of one bin, of many, equal ones, zeros; sentences longer than most,
+// so that what is looked at first does not fill the budget.
+TEST(SentenceSelection, EqualsSortingEverything) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 600; ++round) {
+    SCOPED_TRACE(round);
+    SelectionLimits limits;
+    limits.budget = static_cast<int64_t>(1 + random() % 400);
+    limits.num_recent = static_cast<int64_t>(1 + random() % 200);
+    const int longest = round % 2 == 0 ? 32 : 300;
+    std::vector<int32_t> ends;
+    int32_t end = 0;
+    for (int i = random() % 300; i > 0; --i) {
+      ends.push_back(end += 1 + static_cast<int32_t>(random() % longest));
+    }
+    const int64_t num_tokens = end + 1 + static_cast<int64_t>(random() % 32);
+    std::vector<float> scores(ends.size());
+    for (float& score : scores) {
+      const auto draw = static_cast<float>(random() % 1000);
+      score = round % 3 == 0   ? 1.0f + draw * 1e-6f
+              : round % 3 == 1 ? std::exp(-draw / 20)
+                               : static_cast<float>(random() % 3);
+    }
+    EXPECT_EQ(Choose(limits, ends, num_tokens, scores).sentences,
+              Reference(limits, ends, num_tokens, scores));
+  }
 }
 
 // Random sentences and scores: within the budget, nothing better left out that

@@ -28,7 +28,7 @@ constexpr PolicyEntry kPolicies[] = {
                                       PaperSentenceEnds(*context.tokenizer));
      },
      &ValidateSentencePaperOptions},
-    {"sentence", &MakeSentencePolicy, &ValidateSentenceOptions},
+    {kSentencePolicy, &MakeSentencePolicy, &ValidateSentenceOptions},
 };
 
 constexpr auto kPolicyNames = [] {
@@ -107,7 +107,7 @@ absl::Status ValidateKvOptions(const KvOptions& options) {
   SKV_ASSIGN_OR_RETURN(const PolicyEntry* const entry,
                        FindPolicy(options.policy));
   const std::optional<std::string_view> only = SentenceOnlyOption(options);
-  if (only.has_value() && entry->name != "sentence") {
+  if (only.has_value() && entry->name != kSentencePolicy) {
     return absl::InvalidArgumentError(
         fmt::format("kv.{}: only policy sentence takes it, and this is {}",
                     *only, entry->name));

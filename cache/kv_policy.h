@@ -30,6 +30,8 @@
 
 namespace sentencekv {
 
+inline constexpr std::string_view kSentencePolicy = "sentence";
+
 // Per-request settings; unset numbers mean the policy's default.
 struct KvOptions {
   std::string policy;  // "" means the server's default

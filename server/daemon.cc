@@ -204,6 +204,9 @@ StartError Daemon::Start(const ServerConfig& config) {
   ServedModel model = {.name = config_.model_name,
                        .backend = backend_->description(),
                        .default_kv_policy = config.kv_policy,
+                       .sentence_token_budget = config.sentence_token_budget,
+                       .sentence_dense_tokens = config.sentence_dense_tokens,
+                       .sentence_index_kind = config.sentence_index_kind,
                        .chat_style = chat_style_,
                        .engine = engine_.get(),
                        .tokenizer = loaded_.tokenizer.get()};

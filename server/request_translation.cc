@@ -122,6 +122,12 @@ grpc::Status ToKv(const v1::GenerateRequest& request, const ServedModel& served,
   options->policy =
       wire.has_policy() ? wire.policy() : served.default_kv_policy;
   options->token_budget = wire.token_budget();
+  if (options->policy == kSentencePolicy) {
+    if (!wire.has_token_budget())
+      options->token_budget = served.sentence_token_budget;
+    options->dense_tokens = served.sentence_dense_tokens;
+    options->index_kind = served.sentence_index_kind;
+  }
   options->semantic_factor = wire.semantic_factor();
   options->bypass_prefix_cache = wire.bypass_prefix_cache();
   options->cache_salt = wire.cache_salt();

@@ -8,12 +8,14 @@
 #include <limits>
 #include <ostream>
 
+#include "cache/kv_policy.h"
 #include "kernels/version.h"
 #include "server/flag_checks.h"
 
 namespace sentencekv {
 namespace {
 
+constexpr int64_t kMaxSentenceTokens = int64_t{1} << 24;
 constexpr int64_t kMaxInt32 = std::numeric_limits<int32_t>::max();
 
 constexpr char kDescription[] =
@@ -34,6 +36,7 @@ constexpr char kFooter[] =
 struct RawValues {
   std::string listen = "127.0.0.1:50051";
   std::string metrics_listen = "127.0.0.1:9400";
+  std::string sentence_index_kind = "mean";
   std::string kv_host_memory = "0";
   std::string kv_dtype = "f16";
   std::string slow_reader_timeout = "30s";
@@ -146,6 +149,22 @@ void AddCacheFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
                  "Policy of requests that name none")
       ->capture_default_str()
       ->group(group);
+  app.add_option("--sentence_token_budget", config.sentence_token_budget,
+                 "Policy sentence: tokens that a step chooses, of requests "
+                 "that say nothing")
+      ->check(CLI::Range(int64_t{1}, kMaxSentenceTokens))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--sentence_dense_tokens", config.sentence_dense_tokens,
+                 "Policy sentence: contexts up to here are read as a whole")
+      ->check(CLI::Range(int64_t{0}, kMaxSentenceTokens))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--sentence_index_kind", raw.sentence_index_kind,
+                 "Policy sentence: entries of the index: mean, minmax or sign")
+      ->check(CheckedBy(ParseSentenceIndexKind, "KIND"))
+      ->capture_default_str()
+      ->group(group);
   app.add_option("--kv_host_memory", raw.kv_host_memory,
                  "Host memory for K and V; 0: a quarter of the machine's, but "
                  "no more than --max_running requests of full context need")
@@ -244,6 +263,7 @@ void Resolve(const RawValues& raw, ServerConfig& config) {
   config.listen = *ParseListenAddress(raw.listen);
   if (!raw.metrics_listen.empty())
     config.metrics_listen = *ParseListenAddress(raw.metrics_listen);
+  config.sentence_index_kind = *ParseSentenceIndexKind(raw.sentence_index_kind);
   config.kv_host_memory_bytes = *ParseByteSize(raw.kv_host_memory);
   config.kv_dtype = *ParseKvDtype(raw.kv_dtype);
   config.slow_reader_timeout = *ParseDuration(raw.slow_reader_timeout);

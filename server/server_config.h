@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "kernels/dtype.h"
+#include "kernels/sentence_block.h"
 #include "server/flag_values.h"
 #include "server/logging.h"
 
@@ -51,6 +52,9 @@ struct ServerConfig {
   GrpcLimits grpc;
 
   std::string kv_policy = "full";
+  int64_t sentence_token_budget = 1024;
+  int64_t sentence_dense_tokens = 4096;
+  SentenceIndexKind sentence_index_kind = SentenceIndexKind::kMean;
   int64_t kv_host_memory_bytes = 0;  // 0: see DefaultKvHostMemory
   DType kv_dtype = DType::kF16;
   bool prefix_cache = true;

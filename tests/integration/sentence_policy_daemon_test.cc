@@ -93,6 +93,27 @@ TEST_F(SentencePolicyDaemon, ForcedTokensAreReadUnderThePolicy) {
   EXPECT_GT(different, 50);
 }
 
+// An operator's choices hold where a request says nothing.
+TEST_F(SentencePolicyDaemon, TakesTheServersDefaults) {
+  v1::GenerateRequest request = Request(400);
+  request.mutable_kv()->set_token_budget(32);
+  request.mutable_kv()->set_index_kind("minmax");
+  const std::vector<int32_t> named = Ids(request);
+  ServerProcess server(
+      WriteTinyGguf(MakeTinyModel({.context_length = 2048})),
+      {"--kv_policy", "sentence", "--sentence_token_budget", "32",
+       "--sentence_dense_tokens", "0", "--sentence_index_kind", "minmax"});
+  request.clear_kv();
+  const auto context = server.connection().NewContext();
+  const Answer answer =
+      ReadAnswer(server.connection().stub(), *context, request, nullptr);
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(
+      std::vector<int32_t>(answer.token_ids.begin(), answer.token_ids.end()),
+      named);
+  EXPECT_LT(answer.finish->usage().tokens_attended_per_step(), 200);
+}
+
 TEST_F(SentencePolicyDaemon, RefusesWhatItDoesNotTake) {
   const auto refusal = [&](void (*spoil)(v1::GenerateRequest&)) {
     v1::GenerateRequest request = Request(40);

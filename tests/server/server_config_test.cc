@@ -55,6 +55,9 @@ TEST(ParseCommandLine, DefaultsAreAsDocumented) {
   ASSERT_TRUE(config.metrics_listen.has_value());
   EXPECT_EQ(config.metrics_listen->ToString(), "127.0.0.1:9400");
   EXPECT_EQ(config.kv_policy, "full");
+  EXPECT_EQ(config.sentence_token_budget, 1024);
+  EXPECT_EQ(config.sentence_dense_tokens, 4096);
+  EXPECT_EQ(config.sentence_index_kind, SentenceIndexKind::kMean);
   EXPECT_EQ(config.kv_host_memory_bytes, 0);
   EXPECT_EQ(config.kv_dtype, DType::kF16);
   EXPECT_TRUE(config.prefix_cache);
@@ -90,6 +93,12 @@ TEST(ParseCommandLine, TakesEveryFlag) {
                                "--no_reflection",
                                "--kv_policy",
                                "other",
+                               "--sentence_token_budget",
+                               "77",
+                               "--sentence_dense_tokens",
+                               "0",
+                               "--sentence_index_kind",
+                               "sign",
                                "--kv_host_memory",
                                "2GiB",
                                "--kv_dtype",
@@ -142,6 +151,9 @@ TEST(ParseCommandLine, TakesEveryFlag) {
   EXPECT_EQ(config.port_file, "p");
   EXPECT_FALSE(config.reflection);
   EXPECT_EQ(config.kv_policy, "other");
+  EXPECT_EQ(config.sentence_token_budget, 77);
+  EXPECT_EQ(config.sentence_dense_tokens, 0);
+  EXPECT_EQ(config.sentence_index_kind, SentenceIndexKind::kSign);
   EXPECT_EQ(config.kv_host_memory_bytes, 2ll << 30);
   EXPECT_EQ(config.kv_dtype, DType::kBF16);
   EXPECT_FALSE(config.prefix_cache);

@@ -128,6 +128,11 @@ bool FakeEngine::was_cancelled(size_t index) const {
   return entries_.at(index).cancelled;
 }
 
+bool FakeEngine::is_live(size_t index) const {
+  absl::MutexLock lock(&mutex_);
+  return entries_.at(index).live;
+}
+
 size_t FakeEngine::num_live() const {
   absl::MutexLock lock(&mutex_);
   return std::count_if(entries_.begin(), entries_.end(),

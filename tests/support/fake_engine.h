@@ -56,6 +56,8 @@ class FakeEngine final : public Engine {
   bool Finish(size_t index, FinishReason reason);
   // Whether request `index` was ended with kCancelled.
   bool was_cancelled(size_t index) const;
+  // Not ended yet.
+  bool is_live(size_t index) const;
   size_t num_live() const;
   bool draining() const;
   bool stopped() const;

@@ -38,15 +38,6 @@ std::vector<float> GroupMass(std::span<const float> mass, int64_t num_keys,
 
 }  // namespace
 
-absl::Status PaperLayer::AddPromptQuery(Backend& backend, const float* query,
-                                        int64_t position) {
-  if (position < num_prompt_ - kPaperWindow) return absl::OkStatus();
-  const auto width = static_cast<size_t>(shape_.num_heads * shape_.head_dim);
-  window_.resize(window_.size() + width);
-  return backend.CopyToHost(window_.data() + window_.size() - width, query,
-                            width * sizeof(float));
-}
-
 absl::Status PaperLayer::KeepPrompt(const PaperLayerView& view,
                                     std::span<const int32_t> ends) {
   SKV_RETURN_IF_ERROR(ChooseKept(view));
@@ -72,20 +63,13 @@ absl::Status PaperLayer::ChooseKept(const PaperLayerView& view) {
                   PaperIndex(all, num_prompt_));
     return absl::OkStatus();
   }
-  std::vector<float> mass(static_cast<size_t>(shape_.num_heads * num_prompt_));
-  AttentionMassParams params;
-  params.queries = window_.data();
-  params.num_queries = kPaperWindow;
-  params.first_position = num_prompt_ - kPaperWindow;
-  params.kv = view.kv;
-  params.pages = view.pages;
-  params.num_heads = view.num_heads;
-  params.scale = view.scale;
-  params.out = mass.data();
+  std::vector<float> mass;
+  int64_t num_queries = 0;
+  SKV_RETURN_IF_ERROR(window_.TakeMass(view.backend, shape_, view.kv,
+                                       view.pages, num_prompt_, view.scale,
+                                       &mass, &num_queries));
   // A prefix that is there already ends before the window.
-  SKV_CHECK(std::ssize(window_) ==
-            kPaperWindow * shape_.num_heads * shape_.head_dim);
-  SKV_RETURN_IF_ERROR(view.backend.AttentionMass(params));
+  SKV_CHECK(num_queries == kPaperWindow);
   const int64_t group = shape_.num_heads / shape_.num_kv_heads;
   for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
     heads_.emplace_back(

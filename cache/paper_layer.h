@@ -10,9 +10,12 @@
 #include "cache/kv_policy.h"
 #include "cache/page_pool.h"
 #include "cache/paper_selection.h"
+#include "cache/prompt_window.h"
 #include "kernels/backend.h"
 
 namespace sentencekv {
+
+static_assert(kPaperWindow == kPromptWindow);
 
 // What a request asked for.
 struct PaperBudget {
@@ -25,7 +28,6 @@ struct PaperLayerView {
   Backend& backend;
   KvLayerView kv;
   const int32_t* pages = nullptr;  // of the sequence
-  int64_t num_heads = 0;           // H
   float scale = 0;
 };
 
@@ -38,7 +40,9 @@ class PaperLayer {
 
   // The query of a prompt token, [H, D] on the device; the last 32 matter.
   absl::Status AddPromptQuery(Backend& backend, const float* query,
-                              int64_t position);
+                              int64_t position) {
+    return window_.Add(backend, shape_, query, position, num_prompt_);
+  }
   // Once K of the whole prompt is written: chooses what is kept. `ends` are the
   // positions of the prompt at which sentences end, ascending.
   absl::Status KeepPrompt(const PaperLayerView& view,
@@ -61,8 +65,7 @@ class PaperLayer {
   const ModelShape shape_;
   const PaperBudget budget_;
   const int64_t num_prompt_;
-  // [up to 32, H, D]: queries of the end of the prompt, until it is there.
-  std::vector<float> window_;
+  PromptWindow window_;            // until the prompt is there
   std::vector<PaperIndex> heads_;  // [G]
   int64_t longest_listed_ = 0;
   // Of the sentence that is being generated: its first position, the sum of its

@@ -80,6 +80,15 @@ ReadCounts ReadLog::AddWhole(int64_t layer, int64_t num_tokens) {
   return added;
 }
 
+bool ReadLog::WasChosen(int64_t layer, int64_t kv_head,
+                        int32_t sentence) const {
+  const std::vector<uint64_t>& last =
+      last_[static_cast<size_t>(layer * num_kv_heads_ + kv_head)];
+  const auto bit = static_cast<size_t>(sentence);
+  return bit / kWordBits < last.size() &&
+         (last[bit / kWordBits] >> (bit % kWordBits) & 1) != 0;
+}
+
 void ReadLog::Trace(const SelectionLimits& limits,
                     const HeadSelection& selection) {
   const SentenceSpans& spans = selection.spans;

@@ -87,6 +87,8 @@ class ReadLog {
   ReadCounts AddWhole(int64_t layer, int64_t num_tokens);
 
   const ReadCounts& counts() const { return counts_; }
+  // Whether the step before chose a sentence there.
+  bool WasChosen(int64_t layer, int64_t kv_head, int32_t sentence) const;
 
   // What became of the generated tokens: the sentences that ended since the
   // last call. `spans` has all closed sentences, and the tokens there are with

@@ -184,8 +184,7 @@ absl::Status SentencePaperPolicy::AttendSequence(
     size_t index, std::vector<KvSequence>* dense, Selections* selections) {
   CachedSequence& sequence = *input.sequences[index].sequence;
   KvSequence rows = input.kv_sequences[index];
-  const PaperLayerView view = {backend, kv, rows.pages, input.num_heads,
-                               input.scale};
+  const PaperLayerView view = {backend, kv, rows.pages, input.scale};
   PaperState& state = StateOf(sequence);
   PaperLayer& layer = state.layer(input.layer, shape_, sequence.num_prompt);
   const int64_t row_width =

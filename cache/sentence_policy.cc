@@ -17,12 +17,6 @@
 namespace sentencekv {
 namespace {
 
-constexpr int64_t kDefaultBudget = 1024;
-// Below this there is little to gain.
-constexpr int64_t kDefaultDense = 4096;
-// More tokens than any model reads.
-constexpr double kMostTokens = int64_t{1} << 24;
-
 // How much the prior counts for the next token of a sequence.
 float PriorWeight(const SentenceSettings& settings,
                   const CachedSequence& sequence) {
@@ -40,11 +34,11 @@ class SentencePolicy final : public KvPolicy {
         marks_(std::make_shared<const SentenceMarks>(
             SentenceMarks::Build(*context.tokenizer))) {}
 
-  std::string_view name() const override { return "sentence"; }
+  std::string_view name() const override { return kSentencePolicy; }
   std::unique_ptr<PolicyState> NewState(
       const KvOptions& options) const override;
   // The prior is made from the last queries of the prompt.
-  int64_t num_replayed() const override { return kPriorQueries; }
+  int64_t num_replayed() const override { return kPromptWindow; }
   bool repeats_one_by_one() const override { return true; }
   // Also what was generated while the context fitted the budget.
   int64_t NumExact(const CachedSequence& sequence) const override;
@@ -94,10 +88,10 @@ std::unique_ptr<PolicyState> SentencePolicy::NewState(
   SentenceSettings settings;
   SelectionLimits& limits = settings.limits;
   limits.budget =
-      options.token_budget == 0 ? kDefaultBudget : options.token_budget;
+      options.token_budget == 0 ? kDefaultSentenceBudget : options.token_budget;
   limits.num_sink = options.sink_tokens.value_or(limits.num_sink);
   limits.num_recent = options.recent_tokens.value_or(limits.num_recent);
-  limits.num_dense = options.dense_tokens.value_or(kDefaultDense);
+  limits.num_dense = options.dense_tokens.value_or(kDefaultSentenceDense);
   settings.index_kind = options.index_kind.value_or(settings.index_kind);
   settings.prior = options.prior.value_or(settings.prior);
   settings.prior_half_life =
@@ -201,6 +195,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
     SKV_RETURN_IF_ERROR(state.PrepareScoring(backend));
     const auto num_entries = static_cast<int64_t>(row.spans.ends.size());
     float* const query_sum = state.query_sum(input.layer);
+    const float prior_weight = PriorWeight(state.settings, *row.step->sequence);
     row.first_item = score_items_.size();
     for (int64_t g = 0; g < num_kv_heads; ++g) {
       SentenceIndex& index = state.index;
@@ -210,7 +205,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
            .blocks = index.blocks().at(input.layer, g),
            .num_entries = num_entries,
            .prior = index.prior(input.layer, g, num_entries),
-           .prior_weight = PriorWeight(state.settings, *row.step->sequence),
+           .prior_weight = prior_weight,
            .scores = scores,
            .signs = index.signs(input.layer, g),
            .ends = row.spans.ends.data(),
@@ -242,7 +237,6 @@ void SentencePolicy::Select(int64_t layer) {
       row.state->AddReuseBonus(layer, g, scores);
       const auto sentences =
           selector_.ChooseSentences(limits, row.spans, scores);
-      row.state->KeepSelection(layer, g, sentences);
       ChosenPages& chosen = chosen_[i];
       chosen.pages.clear();
       chosen.masks.clear();
@@ -300,6 +294,7 @@ std::unique_ptr<KvPolicy> MakeSentencePolicy(const KvPolicyContext& context) {
 }
 
 absl::Status ValidateSentenceOptions(const KvOptions& options) {
+  constexpr double kMostTokens = kMostSentenceTokens;
   if (options.semantic_factor != 0) {
     return absl::InvalidArgumentError(fmt::format(
         "kv.semantic_factor: policy sentence keeps every token and takes none, "

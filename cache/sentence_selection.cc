@@ -102,14 +102,9 @@ void SentenceSelector::TakeBins(const SelectionLimits& limits,
 }
 
 void SentenceSelector::Mark(int64_t begin, int64_t end) {
-  for (int64_t p = begin; p < end;) {
-    const int64_t page = p / kPageTokens;
-    const int64_t stop = std::min(end, (page + 1) * kPageTokens);
-    const uint32_t below_stop = (1u << (stop - page * kPageTokens)) - 1;
-    const uint32_t below_begin = (1u << (p % kPageTokens)) - 1;
+  for (int64_t page = begin / kPageTokens; page * kPageTokens < end; ++page) {
     page_masks_[static_cast<size_t>(page)] |=
-        static_cast<uint16_t>(below_stop & ~below_begin);
-    p = stop;
+        static_cast<uint16_t>(PageTokenBits(page, begin, end));
   }
 }
 

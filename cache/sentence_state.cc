@@ -52,21 +52,13 @@ absl::Status SentenceState::PrepareScoring(Backend& backend) {
 
 void SentenceState::AddReuseBonus(int64_t layer, int64_t kv_head,
                                   std::span<float> scores) const {
-  if (selected_.empty()) return;
-  const float factor = 1.0f + settings.reuse_bonus;
-  for (const int32_t sentence :
-       selected_[static_cast<size_t>(layer * shape_.num_kv_heads + kv_head)]) {
-    scores[static_cast<size_t>(sentence)] *= factor;
-  }
-}
-
-void SentenceState::KeepSelection(int64_t layer, int64_t kv_head,
-                                  std::span<const int32_t> sentences) {
   if (settings.reuse_bonus == 0) return;
-  selected_.resize(
-      static_cast<size_t>(shape_.num_layers * shape_.num_kv_heads));
-  selected_[static_cast<size_t>(layer * shape_.num_kv_heads + kv_head)].assign(
-      sentences.begin(), sentences.end());
+  const float factor = 1.0f + settings.reuse_bonus;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (reads.WasChosen(layer, kv_head, static_cast<int32_t>(i))) {
+      scores[i] *= factor;
+    }
+  }
 }
 
 void SentenceState::AppendMissing(int64_t layer, std::span<const int32_t> pages,
@@ -91,19 +83,14 @@ absl::Status SentenceState::KeepPromptQueries(Backend& backend, int64_t layer,
                                               int64_t num_rows,
                                               int64_t position,
                                               int64_t num_prompt) {
-  const int64_t first =
-      std::max({position, num_prompt - kPriorQueries, int64_t{0}});
   const int64_t end = std::min(position + num_rows, num_prompt);
-  const int64_t width = shape_.num_heads * shape_.head_dim;
-  const int64_t stride = width + 2 * shape_.num_kv_heads * shape_.head_dim;
-  prompt_queries_.resize(static_cast<size_t>(shape_.num_layers));
-  std::vector<float>& kept = prompt_queries_[static_cast<size_t>(layer)];
-  for (int64_t p = first; p < end; ++p) {
-    const size_t size = kept.size();
-    kept.resize(size + static_cast<size_t>(width));
-    SKV_RETURN_IF_ERROR(
-        backend.CopyToHost(kept.data() + size, rows + (p - position) * stride,
-                           static_cast<size_t>(width) * sizeof(float)));
+  const int64_t stride =
+      (shape_.num_heads + 2 * shape_.num_kv_heads) * shape_.head_dim;
+  windows_.resize(static_cast<size_t>(shape_.num_layers));
+  PromptWindow& window = windows_[static_cast<size_t>(layer)];
+  for (int64_t p = position; p < end; ++p) {
+    SKV_RETURN_IF_ERROR(window.Add(
+        backend, shape_, rows + (p - position) * stride, p, num_prompt));
   }
   return absl::OkStatus();
 }
@@ -112,21 +99,12 @@ absl::Status SentenceState::MakePrior(Backend& backend, int64_t layer,
                                       const KvLayerView& kv,
                                       const CachedSequence& sequence,
                                       float scale) {
-  std::vector<float> queries =
-      std::move(prompt_queries_[static_cast<size_t>(layer)]);
   const int64_t num_prompt = sequence.num_prompt;
-  const int64_t width = shape_.num_heads * shape_.head_dim;
-  const int64_t num_queries = static_cast<int64_t>(queries.size()) / width;
-  std::vector<float> mass(static_cast<size_t>(shape_.num_heads * num_prompt));
-  SKV_RETURN_IF_ERROR(
-      backend.AttentionMass({.queries = queries.data(),
-                             .num_queries = num_queries,
-                             .first_position = num_prompt - num_queries,
-                             .kv = kv,
-                             .pages = sequence.pages.data(),
-                             .num_heads = shape_.num_heads,
-                             .scale = scale,
-                             .out = mass.data()}));
+  std::vector<float> mass;
+  int64_t num_queries = 0;
+  SKV_RETURN_IF_ERROR(windows_[static_cast<size_t>(layer)].TakeMass(
+      backend, shape_, kv, sequence.pages.data(), num_prompt, scale, &mass,
+      &num_queries));
   const int64_t group = shape_.num_heads / shape_.num_kv_heads;
   const SentenceSpans spans = {segmenter.ends(), num_prompt};
   for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {

@@ -8,15 +8,13 @@
 
 #include "absl/status/status.h"
 #include "cache/kv_policy.h"
+#include "cache/prompt_window.h"
 #include "cache/read_log.h"
 #include "cache/segmenter.h"
 #include "cache/sentence_index.h"
 #include "cache/sentence_selection.h"
 
 namespace sentencekv {
-
-// Queries of a prompt whose attention is remembered as the prior.
-inline constexpr int64_t kPriorQueries = 32;
 
 // How a sequence is read: KvOptions with the defaults filled in.
 struct SentenceSettings {
@@ -90,8 +88,6 @@ class SentenceState final : public PolicyState {
   // Raises the scores of what the step before has read.
   void AddReuseBonus(int64_t layer, int64_t kv_head,
                      std::span<float> scores) const;
-  void KeepSelection(int64_t layer, int64_t kv_head,
-                     std::span<const int32_t> sentences);
 
   Segmenter segmenter;
   SentenceIndex index;
@@ -100,14 +96,11 @@ class SentenceState final : public PolicyState {
 
  private:
   const ModelShape shape_;
-  int64_t num_indexed_ = 0;  // sentences with entries
-  int64_t num_summed_ = 0;   // queries in query_sum
-  bool has_scored_ = false;  // in the step that runs
-  Buffer query_sums_;        // [L, H D] f32
-  // [L * G]: what the step before has read, with a reuse bonus.
-  std::vector<std::vector<int32_t>> selected_;
-  // [L] of [queries, H, D]: gone once the prior is made.
-  std::vector<std::vector<float>> prompt_queries_;
+  int64_t num_indexed_ = 0;            // sentences with entries
+  int64_t num_summed_ = 0;             // queries in query_sum
+  bool has_scored_ = false;            // in the step that runs
+  Buffer query_sums_;                  // [L, H D] f32
+  std::vector<PromptWindow> windows_;  // [L]: empty once the prior is made
 };
 
 }  // namespace sentencekv

@@ -17,6 +17,19 @@ namespace sentencekv {
 // Tokens per page (P).
 inline constexpr int64_t kPageTokens = 16;
 
+// Which tokens of a sequence's page lie at positions begin..end-1: bit t for
+// token t. Static, as files of the dispatch levels use it.
+[[maybe_unused]] static inline uint32_t PageTokenBits(int64_t page,
+                                                      int64_t begin,
+                                                      int64_t end) {
+  const int64_t first = begin - page * kPageTokens;
+  const int64_t last = end - page * kPageTokens;
+  const uint32_t all = (1u << kPageTokens) - 1;
+  const uint32_t below_last = last < kPageTokens ? (1u << last) - 1 : all;
+  const uint32_t below_first = first > 0 ? (1u << first) - 1 : 0;
+  return below_last & ~below_first;
+}
+
 // Shape of a pool.
 struct KvLayout {
   int64_t num_layers = 0;  // L

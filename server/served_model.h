@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "cache/sentence_policy.h"
 #include "engine/engine.h"
-#include "kernels/sentence_block.h"
 #include "server/request_validation.h"
 #include "tokenizer/chat_format.h"
 #include "tokenizer/tokenizer.h"
@@ -18,8 +18,8 @@ struct ServedModel {
   std::string backend;            // Backend::description()
   std::string default_kv_policy;  // of requests that name none
   // Where requests of the policy sentence leave these out.
-  int64_t sentence_token_budget = 0;  // 0: the policy's own
-  int64_t sentence_dense_tokens = 0;
+  int64_t sentence_token_budget = kDefaultSentenceBudget;
+  int64_t sentence_dense_tokens = kDefaultSentenceDense;
   SentenceIndexKind sentence_index_kind = SentenceIndexKind::kMean;
   ChatStyle chat_style;
   Engine* engine = nullptr;

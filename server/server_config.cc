@@ -8,14 +8,13 @@
 #include <limits>
 #include <ostream>
 
-#include "cache/kv_policy.h"
+#include "cache/sentence_policy.h"
 #include "kernels/version.h"
 #include "server/flag_checks.h"
 
 namespace sentencekv {
 namespace {
 
-constexpr int64_t kMaxSentenceTokens = int64_t{1} << 24;
 constexpr int64_t kMaxInt32 = std::numeric_limits<int32_t>::max();
 
 constexpr char kDescription[] =
@@ -152,12 +151,12 @@ void AddCacheFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
   app.add_option("--sentence_token_budget", config.sentence_token_budget,
                  "Policy sentence: tokens that a step chooses, of requests "
                  "that say nothing")
-      ->check(CLI::Range(int64_t{1}, kMaxSentenceTokens))
+      ->check(CLI::Range(int64_t{1}, kMostSentenceTokens))
       ->capture_default_str()
       ->group(group);
   app.add_option("--sentence_dense_tokens", config.sentence_dense_tokens,
                  "Policy sentence: contexts up to here are read as a whole")
-      ->check(CLI::Range(int64_t{0}, kMaxSentenceTokens))
+      ->check(CLI::Range(int64_t{0}, kMostSentenceTokens))
       ->capture_default_str()
       ->group(group);
   app.add_option("--sentence_index_kind", raw.sentence_index_kind,

@@ -10,8 +10,8 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "cache/sentence_policy.h"
 #include "kernels/dtype.h"
-#include "kernels/sentence_block.h"
 #include "server/flag_values.h"
 #include "server/logging.h"
 
@@ -52,8 +52,8 @@ struct ServerConfig {
   GrpcLimits grpc;
 
   std::string kv_policy = "full";
-  int64_t sentence_token_budget = 1024;
-  int64_t sentence_dense_tokens = 4096;
+  int64_t sentence_token_budget = kDefaultSentenceBudget;
+  int64_t sentence_dense_tokens = kDefaultSentenceDense;
   SentenceIndexKind sentence_index_kind = SentenceIndexKind::kMean;
   int64_t kv_host_memory_bytes = 0;  // 0: see DefaultKvHostMemory
   DType kv_dtype = DType::kF16;

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/sentence_kernels.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/cpu/softmax_kernel.h"
 #include "kernels/kv_layout.h"
 
 namespace sentencekv {
@@ -47,23 +48,7 @@ void ScorePage(const std::byte* keys, const float* q, int64_t q_stride,
 inline void AddVisible(float* scores, int64_t num_visible, float* out) {
   constexpr int64_t kLanes = Simd::kLanes;
   const int64_t whole = num_visible / kLanes * kLanes;
-  if (whole < num_visible) {
-    Simd::Store(scores + whole, Simd::KeepFirst(Simd::Load(scores + whole),
-                                                num_visible - whole));
-  }
-  Simd::Vec highest = Simd::Set(-__builtin_inff());
-  for (int64_t p = 0; p < num_visible; p += kLanes) {
-    highest = Simd::Max(highest, Simd::Load(scores + p));
-  }
-  const Simd::Vec maximum = Simd::Set(Simd::MaxLane(highest));
-  Simd::Vec total = Simd::Zero();
-  for (int64_t p = 0; p < num_visible; p += kLanes) {
-    const Simd::Vec power =
-        Simd::Exp2NonPositive(Simd::Sub(Simd::Load(scores + p), maximum));
-    Simd::Store(scores + p, power);
-    total = Simd::Add(total, power);
-  }
-  const float inverse = 1.0f / Simd::Sum(total);
+  const float inverse = ToPowers(scores, num_visible);
   for (int64_t p = 0; p < whole; p += kLanes) {
     Simd::Store(out + p, Simd::Fma(Simd::Load(scores + p), Simd::Set(inverse),
                                    Simd::Load(out + p)));

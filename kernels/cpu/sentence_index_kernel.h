@@ -38,15 +38,10 @@ struct KeyStrip {
 template <DType kType, typename Visit>
 inline void ForStrips(const KvLayerView& kv, const SentenceIndexItem& item,
                       int64_t kv_head, Visit&& visit) {
-  for (int64_t p = item.begin; p < item.end;) {
-    const int64_t page = p / kPageTokens;
-    const int64_t page_end = (page + 1) * kPageTokens;
-    const int64_t end = item.end < page_end ? item.end : page_end;
-    const uint32_t below_end = (1u << (end - page * kPageTokens)) - 1;
-    const uint32_t below_begin = (1u << (p % kPageTokens)) - 1;
+  for (int64_t page = item.begin / kPageTokens; page * kPageTokens < item.end;
+       ++page) {
     visit(KeyStrip<kType>{kv.head(item.pages[page], kv_head), page,
-                          below_end & ~below_begin});
-    p = end;
+                          PageTokenBits(page, item.begin, item.end)});
   }
 }
 

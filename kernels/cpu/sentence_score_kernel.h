@@ -6,6 +6,7 @@
 #include "kernels/cpu/sentence_kernels.h"
 #include "kernels/cpu/sentence_sign_kernel.h"
 #include "kernels/cpu/simd.h"
+#include "kernels/cpu/softmax_kernel.h"
 #include "kernels/sentence_block.h"
 
 namespace sentencekv {
@@ -60,24 +61,10 @@ inline void ScoreVectorHeads(int64_t heads, const std::byte* vector,
   }
 }
 
-// Adds softmax(scores) to `out`; `padded` is a whole number of vectors.
-inline void AddSoftmax(float* scores, int64_t count, int64_t padded,
-                       float* out) {
-  for (int64_t i = count; i < padded; ++i) scores[i] = -__builtin_inff();
-  Simd::Vec highest = Simd::Load(scores);
-  for (int64_t i = Simd::kLanes; i < padded; i += Simd::kLanes) {
-    highest = Simd::Max(highest, Simd::Load(scores + i));
-  }
-  const Simd::Vec maximum = Simd::Set(Simd::MaxLane(highest));
-  Simd::Vec total = Simd::Zero();
-  for (int64_t i = 0; i < padded; i += Simd::kLanes) {
-    const Simd::Vec p =
-        Simd::Exp2NonPositive(Simd::Sub(Simd::Load(scores + i), maximum));
-    Simd::Store(scores + i, p);
-    total = Simd::Add(total, p);
-  }
-  const Simd::Vec inverse = Simd::Set(1.0f / Simd::Sum(total));
-  for (int64_t i = 0; i < padded; i += Simd::kLanes) {
+// Adds softmax(scores) to `out`; both have room for whole vectors.
+inline void AddSoftmax(float* scores, int64_t count, float* out) {
+  const Simd::Vec inverse = Simd::Set(ToPowers(scores, count));
+  for (int64_t i = 0; i < count; i += Simd::kLanes) {
     Simd::Store(out + i, Simd::Fma(Simd::Load(scores + i), inverse,
                                    Simd::Load(out + i)));
   }
@@ -135,7 +122,7 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
                padded);
     }
     for (int64_t i = 0; i < heads; ++i) {
-      AddSoftmax(scores + i * padded, item.num_entries, padded, total);
+      AddSoftmax(scores + i * padded, item.num_entries, total);
     }
   }
   for (int64_t i = 0; i < item.num_entries; ++i) item.scores[i] = total[i];

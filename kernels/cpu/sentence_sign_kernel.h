@@ -55,12 +55,7 @@ void ScoreSigns(const std::byte* signs, int64_t begin, int64_t end,
        ++strip) {
     const auto* above = reinterpret_cast<const uint16_t*>(
         signs + strip * SignStripBytes(head_dim));
-    const int64_t first = begin - strip * kPageTokens;
-    const int64_t last = end - strip * kPageTokens;
-    const uint32_t below_end =
-        last < kPageTokens ? (1u << last) - 1 : (1u << kPageTokens) - 1;
-    const uint32_t below_begin = first > 0 ? (1u << first) - 1 : 0;
-    const uint32_t tokens = below_end & ~below_begin;
+    const uint32_t tokens = PageTokenBits(strip, begin, end);
     for (int64_t j = 0; j < kSignVectors; ++j) {
       const int64_t shift = j * Simd::kLanes;
       Simd::Vec sums[kHeads];

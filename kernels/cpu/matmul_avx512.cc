@@ -43,82 +43,88 @@ struct TileBlock {
   int32_t offset[kRows];
 };
 
+// Rows of x times the 16 rows of a panel, [kRows][16].
 template <int kRows>
-void MultiplyQ4(const CpuKernels::PanelProduct& product) {
-  const int64_t num_blocks = product.cols / kBlockColumns;
+inline void StoreTotals(const __m512 (&total)[kRows],
+                        const CpuKernels::PanelProduct& product,
+                        int64_t panel) {
+  for (int m = 0; m < kRows; ++m) {
+    _mm512_storeu_ps(product.out + m * product.out_stride + panel * kPanelRows,
+                     total[m]);
+  }
+}
+
+// total + sum * (weight_scale * x_scale): a block's integer sums.
+inline __m512 AddScaled(__m512 total, __m512i sum, __m512 weight_scale,
+                        float x_scale) {
+  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum),
+                         _mm512_mul_ps(weight_scale, _mm512_set1_ps(x_scale)),
+                         total);
+}
+
+template <int kRows>
+inline void AddQ4Block(const std::byte* weights, const TileBlock<kRows>& x,
+                       __m512 (&total)[kRows]) {
   const __m512i nibble = _mm512_set1_epi8(15);
-  const std::byte* weights = product.panels;
-  for (int64_t panel = 0; panel < product.num_panels; ++panel) {
-    const auto* x = reinterpret_cast<const TileBlock<kRows>*>(product.tile);
-    __m512 total[kRows];
-    for (int m = 0; m < kRows; ++m) total[m] = _mm512_setzero_ps();
-    for (int64_t b = 0; b < num_blocks; ++b, ++x) {
-      Prefetch<kQ4BlockBytes>(weights);
-      __m512i sum[kRows];
-      for (int m = 0; m < kRows; ++m) sum[m] = _mm512_setzero_si512();
-      for (int c = 0; c < 4; ++c) {
-        const __m512i pairs = LoadBytes(weights + 64 + 64 * c);
-        const __m512i low = _mm512_and_si512(pairs, nibble);
-        const __m512i high =
-            _mm512_and_si512(_mm512_srli_epi16(pairs, 4), nibble);
-        for (int m = 0; m < kRows; ++m) {
-          sum[m] =
-              _mm512_dpbusd_epi32(sum[m], low, _mm512_set1_epi32(x->q[c][m]));
-          sum[m] = _mm512_dpbusd_epi32(sum[m], high,
-                                       _mm512_set1_epi32(x->q[c + 4][m]));
-        }
-      }
-      const __m512 scale = LoadHalves(weights);
-      const __m512 minimum = LoadHalves(weights + 32);
-      for (int m = 0; m < kRows; ++m) {
-        total[m] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x->scaled_sum[m]),
-                                   total[m]);
-        total[m] = _mm512_fmadd_ps(
-            _mm512_cvtepi32_ps(sum[m]),
-            _mm512_mul_ps(scale, _mm512_set1_ps(x->scale[m])), total[m]);
-      }
-      weights += kQ4BlockBytes;
-    }
+  __m512i sum[kRows];
+  for (int m = 0; m < kRows; ++m) sum[m] = _mm512_setzero_si512();
+  for (int c = 0; c < 4; ++c) {
+    const __m512i pairs = LoadBytes(weights + 64 + 64 * c);
+    const __m512i low = _mm512_and_si512(pairs, nibble);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), nibble);
     for (int m = 0; m < kRows; ++m) {
-      _mm512_storeu_ps(
-          product.out + m * product.out_stride + panel * kPanelRows, total[m]);
+      sum[m] = _mm512_dpbusd_epi32(sum[m], low, _mm512_set1_epi32(x.q[c][m]));
+      sum[m] =
+          _mm512_dpbusd_epi32(sum[m], high, _mm512_set1_epi32(x.q[c + 4][m]));
     }
+  }
+  const __m512 scale = LoadHalves(weights);
+  const __m512 minimum = LoadHalves(weights + 32);
+  for (int m = 0; m < kRows; ++m) {
+    total[m] =
+        _mm512_fmadd_ps(minimum, _mm512_set1_ps(x.scaled_sum[m]), total[m]);
+    total[m] = AddScaled(total[m], sum[m], scale, x.scale[m]);
   }
 }
 
 template <int kRows>
-void MultiplyQ8(const CpuKernels::PanelProduct& product) {
-  const int64_t num_blocks = product.cols / kBlockColumns;
+inline void AddQ8Block(const std::byte* weights, const TileBlock<kRows>& x,
+                       __m512 (&total)[kRows]) {
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+  __m512i sum[kRows];
+  for (int m = 0; m < kRows; ++m) sum[m] = _mm512_set1_epi32(x.offset[m]);
+  for (int c = 0; c < 8; ++c) {
+    const __m512i q = _mm512_xor_si512(LoadBytes(weights + 32 + 64 * c), flip);
+    for (int m = 0; m < kRows; ++m) {
+      sum[m] = _mm512_dpbusd_epi32(sum[m], q, _mm512_set1_epi32(x.q[c][m]));
+    }
+  }
+  const __m512 scale = LoadHalves(weights);
+  for (int m = 0; m < kRows; ++m) {
+    total[m] = AddScaled(total[m], sum[m], scale, x.scale[m]);
+  }
+}
+
+template <WeightFormat kFormat, int kRows>
+void MultiplyQuantized(const CpuKernels::PanelProduct& product) {
+  constexpr int64_t kBytes =
+      kFormat == WeightFormat::kQ4 ? kQ4BlockBytes : kQ8BlockBytes;
+  const int64_t num_blocks = product.cols / kBlockColumns;
   const std::byte* weights = product.panels;
   for (int64_t panel = 0; panel < product.num_panels; ++panel) {
     const auto* x = reinterpret_cast<const TileBlock<kRows>*>(product.tile);
     __m512 total[kRows];
     for (int m = 0; m < kRows; ++m) total[m] = _mm512_setzero_ps();
-    for (int64_t b = 0; b < num_blocks; ++b, ++x) {
-      Prefetch<kQ8BlockBytes>(weights);
-      __m512i sum[kRows];
-      for (int m = 0; m < kRows; ++m) sum[m] = _mm512_set1_epi32(x->offset[m]);
-      for (int c = 0; c < 8; ++c) {
-        const __m512i q =
-            _mm512_xor_si512(LoadBytes(weights + 32 + 64 * c), flip);
-        for (int m = 0; m < kRows; ++m) {
-          sum[m] =
-              _mm512_dpbusd_epi32(sum[m], q, _mm512_set1_epi32(x->q[c][m]));
-        }
+    for (int64_t b = 0; b < num_blocks; ++b) {
+      Prefetch<kBytes>(weights);
+      if constexpr (kFormat == WeightFormat::kQ4) {
+        AddQ4Block<kRows>(weights, x[b], total);
+      } else {
+        AddQ8Block<kRows>(weights, x[b], total);
       }
-      const __m512 scale = LoadHalves(weights);
-      for (int m = 0; m < kRows; ++m) {
-        total[m] = _mm512_fmadd_ps(
-            _mm512_cvtepi32_ps(sum[m]),
-            _mm512_mul_ps(scale, _mm512_set1_ps(x->scale[m])), total[m]);
-      }
-      weights += kQ8BlockBytes;
+      weights += kBytes;
     }
-    for (int m = 0; m < kRows; ++m) {
-      _mm512_storeu_ps(
-          product.out + m * product.out_stride + panel * kPanelRows, total[m]);
-    }
+    StoreTotals(total, product, panel);
   }
 }
 
@@ -164,11 +170,7 @@ void MultiplyFloatPanels(const CpuKernels::PanelProduct& product,
     x += kRows;
   }
   for (int p = 0; p < kPanels; ++p) {
-    for (int m = 0; m < kRows; ++m) {
-      _mm512_storeu_ps(
-          product.out + m * product.out_stride + (panel + p) * kPanelRows,
-          total[p][m]);
-    }
+    StoreTotals(total[p], product, panel + p);
   }
 }
 
@@ -185,10 +187,8 @@ void MultiplyFloat(const CpuKernels::PanelProduct& product) {
 
 template <WeightFormat kFormat, int kRows>
 void MultiplyRows(const CpuKernels::PanelProduct& product) {
-  if constexpr (kFormat == WeightFormat::kQ4) {
-    MultiplyQ4<kRows>(product);
-  } else if constexpr (kFormat == WeightFormat::kQ8) {
-    MultiplyQ8<kRows>(product);
+  if constexpr (kFormat == WeightFormat::kQ4 || kFormat == WeightFormat::kQ8) {
+    MultiplyQuantized<kFormat, kRows>(product);
   } else {
     MultiplyFloat<kFormat, kRows>(product);
   }

@@ -8,9 +8,12 @@
 #include <limits>
 #include <ostream>
 
+#include "absl/status/statusor.h"
 #include "cache/sentence_policy.h"
+#include "kernels/dtype.h"
 #include "kernels/version.h"
 #include "server/flag_checks.h"
+#include "server/flag_values.h"
 
 namespace sentencekv {
 namespace {
@@ -50,6 +53,14 @@ struct RawValues {
   std::string grpc_max_connection_age = "0";
   std::string grpc_max_connection_age_grace = "60s";
 };
+
+absl::StatusOr<DType> ParseKvDtype(const std::string& name) {
+  if (name == "f16") return DType::kF16;
+  if (name == "bf16") return DType::kBF16;
+  if (name == "f32") return DType::kF32;
+  return absl::InvalidArgumentError(
+      fmt::format("KV element type is f16, bf16 or f32, not \"{}\"", name));
+}
 
 void AddModelFlags(CLI::App& app, ServerConfig& config) {
   const char* group = "Model";
@@ -95,7 +106,7 @@ void AddNetworkFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
   app.add_option("--metrics_listen", raw.metrics_listen,
                  "Address of the Prometheus endpoint (HTTP, /metrics); empty: "
                  "none")
-      ->check(CheckedBy(ParseOptionalAddress, "ADDRESS"))
+      ->check(MetricsAddressCheck())
       ->capture_default_str()
       ->group(group);
   app.add_option("--port_file", config.port_file,
@@ -220,7 +231,7 @@ void AddSchedulingFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
   app.add_option("--slow_reader_timeout", raw.slow_reader_timeout,
                  "Time a client may leave its answer unread before the "
                  "request is ended")
-      ->check(CheckedBy(ParsePositiveDuration, "DURATION"))
+      ->check(PositiveDurationCheck())
       ->capture_default_str()
       ->group(group);
   app.add_option("--drain_timeout", raw.drain_timeout,

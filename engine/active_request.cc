@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/check.h"
+
 namespace sentencekv {
 namespace {
 
@@ -41,6 +43,22 @@ int64_t ActiveRequest::max_reusable() const {
     return next_scoring_row();
   }
   return num_tokens() - 1;
+}
+
+absl::Status ActiveRequest::ScorePrompt(std::span<const float> rows,
+                                        size_t vocab_size) {
+  if (!request.output.prompt_logprobs) return absl::OkStatus();
+  const int64_t num_rows = static_cast<int64_t>(rows.size() / vocab_size);
+  int64_t position = num_computed() - num_rows;
+  for (; !rows.empty(); rows = rows.subspan(vocab_size), ++position) {
+    if (position + 1 >= num_prompt()) break;
+    SKV_CHECK(position == next_scoring_row());
+    const int32_t id = tokens[static_cast<size_t>(position) + 1];
+    const auto logprob = LogprobOf(rows.first(vocab_size), id);
+    if (!logprob.ok()) return logprob.status();
+    prompt_logprobs.push_back({id, *logprob});
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace sentencekv

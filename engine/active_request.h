@@ -1,10 +1,13 @@
 // A request inside the engine, from the queue to its end. Engine thread only.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "cache/kv_cache.h"
 #include "engine/answer.h"
@@ -61,6 +64,15 @@ struct ActiveRequest {
   // Tokens, from the first on, whose rows nobody wants any more: so many may be
   // reused instead of computed.
   int64_t max_reusable() const;
+
+  // Scores prompt tokens by the rows of logits that a step gave, [rows, V], the
+  // last of them that of the newest computed token. Nothing when no scores are
+  // wanted.
+  absl::Status ScorePrompt(std::span<const float> rows, size_t vocab_size);
+  // Has had pages at least once.
+  bool was_scheduled() const {
+    return first_scheduled != absl::InfiniteFuture();
+  }
 
   const GenerateRequest request;
   const std::shared_ptr<TokenStream> stream;

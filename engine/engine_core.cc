@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/request_usage.h"
 #include "engine/sentence_reads.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
@@ -68,21 +69,16 @@ bool EngineCore::Step() {
   times.plan_time = planned - started;
   times.forward_time = now_ - planned;
   const absl::Time computed = now_;
-  const bool computed_ok = status.ok();
-  if (computed_ok) {
+  if (status.ok()) {
     TakeLogits(plan, logits);
   } else {
-    spdlog::error("a step of {} requests failed: {}", plan.shares.size(),
-                  status.ToString());
-    for (const StepShare& share : plan.shares) {
-      EndWith(share.request, FinishReason::kError, status);
-    }
+    FailStep(plan, status);
   }
   ++counts_.steps;
   Publish();
   const absl::Time published = parts_.clock.Now();
   times.sample_time = published - computed;
-  if (computed_ok) scheduler_.RecordStep(plan, published - started);
+  if (status.ok()) scheduler_.RecordStep(plan, published - started);
   Observe(plan, times);
   return true;
 }
@@ -181,7 +177,7 @@ absl::Status EngineCore::Forward(const StepPlan& plan,
 void EngineCore::MarkScheduled(const StepPlan& plan, absl::Time now) {
   for (ActiveRequest* request : plan.admitted) {
     // A preempted request was counted when it was admitted before.
-    if (request->first_scheduled != absl::InfiniteFuture()) continue;
+    if (request->was_scheduled()) continue;
     request->first_scheduled = now;
     parts_.queue.LeaveWaiting(request->num_prompt());
     if (parts_.cache.Reuses(request->request.kv)) {
@@ -206,16 +202,15 @@ void EngineCore::TakeLogits(const StepPlan& plan,
 
 void EngineCore::TakeRows(const StepShare& share, std::span<const float> rows) {
   ActiveRequest& request = *share.request;
-  const int64_t first_position = request.num_computed() - share.num_logits;
-  absl::Status status = ScorePrompt(request, first_position, rows);
+  const size_t vocab_size = static_cast<size_t>(parts_.model.info().vocab_size);
+  const absl::Status status = request.ScorePrompt(rows, vocab_size);
   if (!status.ok()) {
     EndWith(&request, FinishReason::kError, status);
     return;
   }
   if (request.num_missing() > 0) return;
-  auto token = request.sampler.Sample(
-      rows.last(static_cast<size_t>(parts_.model.info().vocab_size)),
-      request.answer.forbidden(), workspace_);
+  auto token = request.sampler.Sample(rows.last(vocab_size),
+                                      request.answer.forbidden(), workspace_);
   if (!token.ok()) {
     EndWith(&request, FinishReason::kError, token.status());
     return;
@@ -223,22 +218,12 @@ void EngineCore::TakeRows(const StepShare& share, std::span<const float> rows) {
   AddToken(request, *std::move(token));
 }
 
-absl::Status EngineCore::ScorePrompt(ActiveRequest& request,
-                                     int64_t first_position,
-                                     std::span<const float> rows) {
-  if (!request.request.output.prompt_logprobs) return absl::OkStatus();
-  const size_t vocab_size = static_cast<size_t>(parts_.model.info().vocab_size);
-  for (size_t row = 0; row * vocab_size < rows.size(); ++row) {
-    const int64_t position = first_position + static_cast<int64_t>(row);
-    if (position + 1 >= request.num_prompt()) break;
-    SKV_CHECK(position == request.next_scoring_row());
-    const int32_t id = request.tokens[position + 1];
-    const auto logprob =
-        LogprobOf(rows.subspan(row * vocab_size, vocab_size), id);
-    if (!logprob.ok()) return logprob.status();
-    request.prompt_logprobs.push_back({id, *logprob});
+void EngineCore::FailStep(const StepPlan& plan, const absl::Status& status) {
+  spdlog::error("a step of {} requests failed: {}", plan.shares.size(),
+                status.ToString());
+  for (const StepShare& share : plan.shares) {
+    EndWith(share.request, FinishReason::kError, status);
   }
-  return absl::OkStatus();
 }
 
 void EngineCore::AddToken(ActiveRequest& request, GeneratedToken token) {
@@ -277,24 +262,10 @@ void EngineCore::EndWith(ActiveRequest* request, FinishReason reason,
 }
 
 void EngineCore::End(ActiveRequest* request, Finish finish, StreamEvent event) {
-  AddReadUsage(*request, &finish.usage);
+  finish.usage = UsageOf(*request, now_);
   const std::unique_ptr<ActiveRequest> ended = scheduler_.Remove(request);
-  const bool scheduled = ended->first_scheduled != absl::InfiniteFuture();
-  if (!scheduled) parts_.queue.LeaveWaiting(ended->num_prompt());
+  if (!ended->was_scheduled()) parts_.queue.LeaveWaiting(ended->num_prompt());
   ended->answer.Close(&event);
-
-  Usage& usage = finish.usage;
-  usage.prompt_tokens = ended->num_prompt();
-  usage.cached_tokens = ended->cached_tokens;
-  usage.generated_tokens = ended->answer.num_generated();
-  usage.preemptions = ended->preemptions;
-  usage.total_time = now_ - ended->submitted;
-  usage.queue_time =
-      (scheduled ? ended->first_scheduled : now_) - ended->submitted;
-  if (scheduled) {
-    usage.prefill_time =
-        std::min(ended->first_token, now_) - ended->first_scheduled;
-  }
   ++counts_.requests_finished;
   ++num_ended_;
   event.finish = std::move(finish);

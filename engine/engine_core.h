@@ -79,8 +79,8 @@ class EngineCore {
   void TakeLogits(const StepPlan& plan, std::span<const float> logits);
   // One share's rows: prompt log-probabilities, then the next token.
   void TakeRows(const StepShare& share, std::span<const float> rows);
-  absl::Status ScorePrompt(ActiveRequest& request, int64_t first_position,
-                           std::span<const float> rows);
+  // Ends the requests of a step that was not computed.
+  void FailStep(const StepPlan& plan, const absl::Status& status);
   void AddToken(ActiveRequest& request, GeneratedToken token);
   // Takes the request out of the engine; `event` becomes its last one.
   void End(ActiveRequest* request, Finish finish, StreamEvent event);

@@ -1,6 +1,5 @@
 #include "engine/sentence_reads.h"
 
-#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -64,23 +63,6 @@ std::vector<SentenceReads> TakeSentenceReads(ActiveRequest& request,
     if (reads.back().text.empty()) reads.pop_back();
   }
   return reads;
-}
-
-void AddReadUsage(const ActiveRequest& request, Usage* usage) {
-  if (request.lease == nullptr) return;
-  const PolicyState* state = request.lease->sequence().policy_state.get();
-  const ReadCounts* counts = state == nullptr ? nullptr : state->read_counts();
-  if (counts != nullptr) {
-    usage->sentences_indexed = state->index_size().sentences;
-    usage->tokens_attended_per_step = counts->TokensPerStep();
-    usage->selection_overlap = counts->Overlap();
-    return;
-  }
-  // The steps after the first token attended to num_prompt + 1, + 2, ...
-  const int64_t num_generated = request.num_tokens() - request.num_prompt();
-  if (num_generated < 2) return;
-  usage->tokens_attended_per_step = static_cast<double>(request.num_prompt()) +
-                                    static_cast<double>(num_generated) / 2;
 }
 
 }  // namespace sentencekv

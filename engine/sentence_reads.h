@@ -18,7 +18,4 @@ std::vector<SentenceReads> TakeSentenceReads(ActiveRequest& request,
                                              const Tokenizer& tokenizer,
                                              bool close);
 
-// Usage of the policy's: sentences, tokens attended, overlap.
-void AddReadUsage(const ActiveRequest& request, Usage* usage);
-
 }  // namespace sentencekv

@@ -1,10 +1,10 @@
 // What a Llama-family network looks like, read from GGUF metadata or from a
 // Hugging Face config.json.
 //
-// Every field is bounded, and a field that changes the arithmetic in a way
-// that is not implemented (another architecture, experts, a sliding window,
-// ...) is refused by name and value: a model either runs as its authors meant
-// or not at all.
+// Every field is bounded. A file that asks for other arithmetic than LlamaModel
+// does (another architecture, experts, a sliding window, ...) is refused with
+// kUnimplemented, which names the field and its value: a model either runs as
+// its authors meant or not at all.
 #pragma once
 
 #include <cstdint>

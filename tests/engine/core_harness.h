@@ -147,4 +147,16 @@ inline GenerateRequest GreedyRequest(std::string id, int64_t prompt_tokens,
   return request;
 }
 
+// Submits so many of them, named 0, 1, ...
+inline std::vector<std::shared_ptr<TokenStream>> SubmitGreedy(
+    CoreHarness& harness, int count, int64_t prompt_tokens,
+    int32_t max_tokens) {
+  std::vector<std::shared_ptr<TokenStream>> streams;
+  for (int i = 0; i < count; ++i) {
+    streams.push_back(harness.Submit(
+        GreedyRequest(std::to_string(i), prompt_tokens, max_tokens)));
+  }
+  return streams;
+}
+
 }  // namespace sentencekv

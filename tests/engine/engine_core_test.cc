@@ -48,11 +48,7 @@ TEST(EngineCore, DecodesEveryoneInAStepAndStreamsBesideALongPrompt) {
   HarnessOptions options;
   options.engine.max_prefill_tokens_beside_decode = 16;
   CoreHarness harness(options);
-  std::vector<std::shared_ptr<TokenStream>> streams;
-  for (int i = 0; i < 3; ++i) {
-    streams.push_back(
-        harness.Submit(GreedyRequest("d" + std::to_string(i), 4, 100)));
-  }
+  const auto streams = SubmitGreedy(harness, 3, 4, 100);
   harness.Step();
   harness.Step();
   harness.Submit(GreedyRequest("long", 300, 1));
@@ -304,11 +300,7 @@ TEST(EngineCore, DecodingRequestsTakeTurnsWhenAStepIsTooSmall) {
   HarnessOptions options;
   options.engine.max_step_tokens = 3;
   CoreHarness harness(options);
-  std::vector<std::shared_ptr<TokenStream>> streams;
-  for (int i = 0; i < 7; ++i) {
-    streams.push_back(
-        harness.Submit(GreedyRequest("r" + std::to_string(i), 1, 200)));
-  }
+  const auto streams = SubmitGreedy(harness, 7, 1, 200);
   for (int i = 0; i < 100; ++i) harness.Step();
   for (const auto& stream : streams) {
     Collected got;

@@ -310,11 +310,7 @@ TEST(EngineFaults, CancelEndsARequestWithinOneStepAtEveryPoint) {
       options.num_pages = 10;
       options.engine.max_step_tokens = 16;
       CoreHarness harness(options);
-      std::vector<std::shared_ptr<TokenStream>> beside;
-      for (int i = 0; i < others; ++i) {
-        beside.push_back(
-            harness.Submit(GreedyRequest("o" + std::to_string(i), 30, 20)));
-      }
+      const auto beside = SubmitGreedy(harness, others, 30, 20);
       auto stream = harness.Submit(GreedyRequest("victim", 60, 20));
       for (int step = 0; step < cancel_step; ++step) harness.Step();
       Collected got;

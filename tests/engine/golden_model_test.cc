@@ -102,26 +102,36 @@ void Visit(
   }
 }
 
+// SmolLM2, and the greedy texts that it gives in float32.
+class GoldenSmolLmText : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto model = SmolLmPath();
+    const auto golden = SharedPath("golden/smollm2-greedy.json");
+    SKV_SKIP_WITHOUT(model, "SmolLM2-135M-Instruct.Q4_1.gguf");
+    SKV_SKIP_WITHOUT(golden, "golden/smollm2-greedy.json");
+    runner_.emplace(*model, SmolLmOptions());
+    cases_ = ReadJson(*golden).at("cases");
+  }
+
+  std::optional<ModelRunner> runner_;
+  Json cases_;
+};
+
 // SmolLM2 with activations rounded to 8 bits, as its 4-bit weights are used.
 // Rounding moves margins by 0.1 (median) to 0.93 (the most seen), so that the
 // best token is demanded at steps that are decisive (margin above 0.5), with a
 // miss or two allowed below a margin of 1, and none above.
-TEST(GoldenModel, SmolLmBestTokensAtDecisiveSteps) {
-  const auto model = SmolLmPath();
-  const auto golden = SharedPath("golden/smollm2-greedy.json");
-  SKV_SKIP_WITHOUT(model, "SmolLM2-135M-Instruct.Q4_1.gguf");
-  SKV_SKIP_WITHOUT(golden, "golden/smollm2-greedy.json");
-  ModelRunner runner(*model, SmolLmOptions());
-  const Json values = ReadJson(*golden);
+TEST_F(GoldenSmolLmText, BestTokensAtDecisiveSteps) {
   int decisive = 0, missed = 0;
-  for (const Json& c : values["cases"]) {
+  for (const Json& c : cases_) {
     const std::string name = c["name"];
     SCOPED_TRACE(name);
     const Tokens prompt = c["prompt_ids"], ids = c["ids"];
     Tokens fed = prompt;
     fed.insert(fed.end(), ids.begin(), ids.end() - 1);
-    const size_t sequence = runner.Add();
-    Visit(runner, sequence, fed, prompt.size() - 1,
+    const size_t sequence = runner_->Add();
+    Visit(*runner_, sequence, fed, prompt.size() - 1,
           [&](size_t i, const std::vector<float>& logits) {
             const size_t step = i + 1 - prompt.size();
             const double margin = c["margins"][step];
@@ -131,7 +141,7 @@ TEST(GoldenModel, SmolLmBestTokensAtDecisiveSteps) {
             ++missed;
             EXPECT_LT(margin, 1.0) << "step " << step;
           });
-    runner.pool().Release(runner.sequence(sequence).pages);
+    runner_->pool().Release(runner_->sequence(sequence).pages);
   }
   EXPECT_GT(decisive, 300);
   EXPECT_LE(missed, 2) << "of " << decisive;
@@ -139,28 +149,22 @@ TEST(GoldenModel, SmolLmBestTokensAtDecisiveSteps) {
 }
 
 // Free-running text, as far as no near tie lets it go astray.
-TEST(GoldenModel, SmolLmGreedyTextUpToTheFirstNearTie) {
-  const auto model = SmolLmPath();
-  const auto golden = SharedPath("golden/smollm2-greedy.json");
-  SKV_SKIP_WITHOUT(model, "SmolLM2-135M-Instruct.Q4_1.gguf");
-  SKV_SKIP_WITHOUT(golden, "golden/smollm2-greedy.json");
-  ModelRunner runner(*model, SmolLmOptions());
-  const Json values = ReadJson(*golden);
-  for (const Json& c : values["cases"]) {
+TEST_F(GoldenSmolLmText, IsTheSameUpToTheFirstNearTie) {
+  for (const Json& c : cases_) {
     const Tokens prompt = c["prompt_ids"], ids = c["ids"];
     const size_t safe = c["safe_prefix"];
-    const size_t sequence = runner.Add();
+    const size_t sequence = runner_->Add();
     Tokens generated, next;
-    Visit(runner, sequence, prompt, prompt.size() - 1,
+    Visit(*runner_, sequence, prompt, prompt.size() - 1,
           [&](size_t, const std::vector<float>& logits) {
             next = {Greedy(logits)};
           });
     while (generated.size() < safe) {
       generated.push_back(next.front());
-      next = {Greedy(runner.Step(sequence, next).front())};
+      next = {Greedy(runner_->Step(sequence, next).front())};
     }
     EXPECT_EQ(generated, Tokens(ids.begin(), ids.begin() + safe)) << c["name"];
-    runner.pool().Release(runner.sequence(sequence).pages);
+    runner_->pool().Release(runner_->sequence(sequence).pages);
   }
 }
 

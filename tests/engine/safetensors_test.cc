@@ -48,9 +48,15 @@ TEST(Safetensors, BindsTensorsToTheirBytes) {
   EXPECT_EQ((*tensors)[2].num_elements(), 1);
 }
 
+// A header with one tensor of F32.
+std::string OneTensor(const std::string& shape, const std::string& offsets) {
+  return R"({"a": {"dtype": "F32", "shape": )" + shape +
+         R"(, "data_offsets": )" + offsets + "}}";
+}
+
 struct Lie {
   const char* name;
-  const char* header;  // of a file with 8 bytes of data
+  std::string header;  // of a file with 8 bytes of data
   absl::StatusCode code;
   const char* message;
 };
@@ -84,47 +90,27 @@ INSTANTIATE_TEST_SUITE_P(
             "got 'F64'"},
         Lie{"no_shape", R"({"a": {"dtype": "F32", "data_offsets": [0, 8]}})",
             kLoss, "'a' has no shape"},
-        Lie{"negative_shape",
-            R"({"a": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}})",
-            kLoss, "'a' has no shape"},
-        Lie{"real_shape",
-            R"({"a": {"dtype": "F32", "shape": [2.0],
-                "data_offsets": [0, 8]}})",
-            kLoss, "'a' has no shape"},
-        Lie{"empty_dimension",
-            R"({"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}})",
-            kLoss, "size 0"},
-        Lie{"five_dimensions",
-            R"({"a": {"dtype": "F32", "shape": [1, 1, 1, 1, 2],
-                "data_offsets": [0, 8]}})",
-            kLoss, "'a' has no shape of at most 4"},
+        Lie{"negative_shape", OneTensor("[-2]", "[0, 8]"), kLoss,
+            "'a' has no shape"},
+        Lie{"real_shape", OneTensor("[2.0]", "[0, 8]"), kLoss,
+            "'a' has no shape"},
+        Lie{"empty_dimension", OneTensor("[0]", "[0, 0]"), kLoss, "size 0"},
+        Lie{"five_dimensions", OneTensor("[1, 1, 1, 1, 2]", "[0, 8]"), kLoss,
+            "'a' has no shape of at most 4"},
         Lie{"shape_overflows",
-            R"({"a": {"dtype": "F32",
-                "shape": [4294967296, 4294967296, 4],
-                "data_offsets": [0, 8]}})",
+            OneTensor("[4294967296, 4294967296, 4]", "[0, 8]"), kLoss,
+            "larger than any file"},
+        Lie{"shape_wraps", OneTensor("[4611686018427387904, 4]", "[0, 0]"),
             kLoss, "larger than any file"},
-        Lie{"shape_wraps",
-            R"({"a": {"dtype": "F32", "shape": [4611686018427387904, 4],
-                "data_offsets": [0, 0]}})",
-            kLoss, "larger than any file"},
-        Lie{"shape_beyond_int64",
-            R"({"a": {"dtype": "F32", "shape": [18446744073709551615],
-                "data_offsets": [0, 8]}})",
+        Lie{"shape_beyond_int64", OneTensor("[18446744073709551615]", "[0, 8]"),
             kLoss, "'a' has no shape"},
         Lie{"no_offsets", R"({"a": {"dtype": "F32", "shape": [2]}})", kLoss,
             "data_offsets"},
-        Lie{"one_offset",
-            R"({"a": {"dtype": "F32", "shape": [2], "data_offsets": [8]}})",
-            kLoss, "data_offsets"},
-        Lie{"swapped",
-            R"({"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 0]}})",
-            kLoss, "claims 8..0 of 8"},
-        Lie{"too_few_bytes",
-            R"({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}})",
-            kLoss, "needs 12 bytes"},
-        Lie{"outside",
-            R"({"a": {"dtype": "F32", "shape": [2], "data_offsets": [4, 12]}})",
-            kLoss, "claims 4..12 of 8"},
+        Lie{"one_offset", OneTensor("[2]", "[8]"), kLoss, "data_offsets"},
+        Lie{"swapped", OneTensor("[2]", "[8, 0]"), kLoss, "claims 8..0 of 8"},
+        Lie{"too_few_bytes", OneTensor("[3]", "[0, 8]"), kLoss,
+            "needs 12 bytes"},
+        Lie{"outside", OneTensor("[2]", "[4, 12]"), kLoss, "claims 4..12 of 8"},
         Lie{"overlap",
             R"({"a": {"dtype": "F16", "shape": [3], "data_offsets": [0, 6]},
                 "b": {"dtype": "F16", "shape": [2], "data_offsets": [4, 8]}})",
@@ -133,12 +119,9 @@ INSTANTIATE_TEST_SUITE_P(
             R"({"a": {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]},
                 "b": {"dtype": "F16", "shape": [2], "data_offsets": [4, 8]}})",
             kLoss, "leaves a hole"},
-        Lie{"hole_at_the_start",
-            R"({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}})",
-            kLoss, "leaves a hole"},
-        Lie{"trailing",
-            R"({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}})",
-            kLoss, "4 bytes follow"},
+        Lie{"hole_at_the_start", OneTensor("[1]", "[4, 8]"), kLoss,
+            "leaves a hole"},
+        Lie{"trailing", OneTensor("[1]", "[0, 4]"), kLoss, "4 bytes follow"},
         Lie{"no_tensors", "{}", kLoss, "8 bytes follow"}),
     [](const auto& info) { return std::string(info.param.name); });
 

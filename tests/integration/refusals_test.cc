@@ -7,6 +7,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "tests/integration/server_process.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/tiny_model.h"
 
 namespace sentencekv {
@@ -51,7 +52,7 @@ class Refusals : public testing::Test {
   static void TearDownTestSuite() { delete server_; }
 
   static Answer Generate(const v1::GenerateRequest& request,
-                         double timeout_seconds = 60) {
+                         double timeout_seconds = kIsSanitized ? 900 : 60) {
     const auto connection = server_->Connect(timeout_seconds);
     const auto context = connection->NewContext();
     return ReadAnswer(connection->stub(), *context, request, nullptr);

@@ -97,6 +97,10 @@ TEST_F(GenerateCallTest, WithoutADeadlineThereIsNone) {
 
 TEST_F(GenerateCallTest, EventsBecomeOneMessageWhenTheWriterLags) {
   constexpr int kEvents = 200;
+  // A sanitizer takes a minute for so large a message.
+  FrontEndOptions options = DefaultOptions();
+  options.slow_reader_timeout = absl::Minutes(10);
+  StartServer(options);
   grpc::ClientContext context;
   Reader reader = stub_->Generate(&context, TextRequest("hi"));
   ASSERT_TRUE(engine_->AwaitSubmitted(0, kPatience));

@@ -1,4 +1,6 @@
-// `full`: exact attention over every token, straight from the pool.
+// `full`: exact attention over every token.
+#include <vector>
+
 #include "absl/status/status.h"
 #include "cache/kv_policy.h"
 #include "fmt/format.h"
@@ -18,13 +20,18 @@ class FullPolicy final : public KvPolicy {
   }
   void OnAppend(std::span<const StepSequence>) override {}
 
-  absl::Status Attend(Backend& backend, const PagePool& pool,
-                      const AttendInput& input) override {
-    return AttendExactly(backend, pool.layer(input.layer), input,
-                         input.kv_sequences);
+  absl::Status Attend(KvMemory& memory, const AttendInput& input) override {
+    rows_.clear();
+    for (size_t i = 0; i < input.sequences.size(); ++i) {
+      rows_.push_back({input.sequences[i].sequence, input.kv_sequences[i]});
+    }
+    return AttendExactly(memory, input, rows_);
   }
 
   void OnRelease(CachedSequence&) override {}
+
+ private:
+  std::vector<ExactRows> rows_;  // of one call of Attend; kept for its memory
 };
 
 }  // namespace

@@ -8,10 +8,11 @@
 
 namespace sentencekv {
 
-SequenceLease::SequenceLease(PagePool& pool, PrefixCache* prefixes,
+SequenceLease::SequenceLease(KvMemory& memory, PrefixCache* prefixes,
                              KvPolicy& policy, const KvOptions& options,
                              const PrefixMatch& match)
-    : pool_(pool),
+    : memory_(memory),
+      pool_(memory.pool()),
       prefixes_(prefixes),
       policy_(policy),
       salt_(options.cache_salt) {
@@ -30,6 +31,7 @@ SequenceLease::SequenceLease(PagePool& pool, PrefixCache* prefixes,
 
 SequenceLease::~SequenceLease() {
   policy_.OnRelease(sequence_);
+  memory_.Release(sequence_);
   pool_.Release(HeldPages());
   pool_.ReleasePromised(promised_);
 }
@@ -70,12 +72,11 @@ absl::Status SequenceLease::Begin(std::span<const int32_t> tokens) {
   const auto num_reused = static_cast<size_t>(std::exchange(num_reused_, 0));
   if (copy_source_.has_value()) {
     const int32_t destination = sequence_.pages[num_reused / kPageTokens];
-    SKV_RETURN_IF_ERROR(pool_.Copy(*copy_source_, destination));
+    SKV_RETURN_IF_ERROR(memory_.CopyPage(*copy_source_, destination));
     pool_.Release({&*copy_source_, 1});
     copy_source_.reset();
   }
-  return policy_.OnReuse(pool_.backend(), pool_, sequence_,
-                         tokens.first(num_reused));
+  return policy_.OnReuse(memory_, sequence_, tokens.first(num_reused));
 }
 
 void SequenceLease::Register(std::span<const int32_t> tokens) {
@@ -92,7 +93,7 @@ int64_t MaxReusable(const KvPolicy& policy, int64_t num_tokens,
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(
-    PagePool& pool, std::string_view default_policy,
+    KvMemory& memory, std::string_view default_policy,
     const KvPolicyContext& context, const PrefixCacheOptions& prefix_options) {
   SKV_RETURN_IF_ERROR(
       ValidateKvOptions({.policy = std::string(default_policy)}));
@@ -102,17 +103,17 @@ absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(
                          MakeKvPolicy(name, context));
   }
   return std::unique_ptr<KvCache>(
-      new KvCache(pool, default_policy, std::move(policies), prefix_options));
+      new KvCache(memory, default_policy, std::move(policies), prefix_options));
 }
 
-KvCache::KvCache(PagePool& pool, std::string_view default_policy,
+KvCache::KvCache(KvMemory& memory, std::string_view default_policy,
                  PolicyMap policies, const PrefixCacheOptions& prefix_options)
-    : pool_(pool),
+    : memory_(memory),
       default_policy_(default_policy),
       policies_(std::move(policies)),
-      prefixes_(prefix_options.enabled
-                    ? std::make_unique<PrefixCache>(pool, prefix_options.hash)
-                    : nullptr) {}
+      prefixes_(prefix_options.enabled ? std::make_unique<PrefixCache>(
+                                             memory.pool(), prefix_options.hash)
+                                       : nullptr) {}
 
 absl::Status KvCache::Validate(const KvOptions& options) const {
   KvOptions named = options;
@@ -140,10 +141,10 @@ int64_t KvCache::PagesWanted(const PrefixMatch& match,
   int64_t wanted = PagesFor(num_tokens);
   // A page that somebody uses is not free anyway.
   for (int64_t i = 0; i < match.num_shared(); ++i) {
-    if (pool_.references(match.pages[i]) > 0) --wanted;
+    if (pool().references(match.pages[i]) > 0) --wanted;
   }
   // The source of a copy is held until it is copied.
-  if (match.copies_last() && pool_.references(match.pages.back()) == 0) {
+  if (match.copies_last() && pool().references(match.pages.back()) == 0) {
     ++wanted;
   }
   return wanted;
@@ -152,7 +153,7 @@ int64_t KvCache::PagesWanted(const PrefixMatch& match,
 std::unique_ptr<SequenceLease> KvCache::Open(const KvOptions& options,
                                              const PrefixMatch& match) {
   return std::make_unique<SequenceLease>(
-      pool_, Reuses(options) ? prefixes_.get() : nullptr, PolicyFor(options),
+      memory_, Reuses(options) ? prefixes_.get() : nullptr, PolicyFor(options),
       options, match);
 }
 

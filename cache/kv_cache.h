@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "cache/kv_memory.h"
 #include "cache/kv_policy.h"
 #include "cache/page_pool.h"
 #include "cache/prefix_cache.h"
@@ -28,7 +29,7 @@ class SequenceLease {
   // `prefixes` is null for a sequence that neither finds nor leaves pages;
   // then `match` must be empty. Shares the pages of `match`:
   // sequence().num_tokens are reused.
-  SequenceLease(PagePool& pool, PrefixCache* prefixes, KvPolicy& policy,
+  SequenceLease(KvMemory& memory, PrefixCache* prefixes, KvPolicy& policy,
                 const KvOptions& options, const PrefixMatch& match);
   ~SequenceLease();
   SequenceLease(const SequenceLease&) = delete;
@@ -60,6 +61,7 @@ class SequenceLease {
   void Register(std::span<const int32_t> tokens);
 
  private:
+  KvMemory& memory_;
   PagePool& pool_;
   PrefixCache* const prefixes_;
   KvPolicy& policy_;
@@ -87,10 +89,10 @@ struct PolicyReads {
 
 class KvCache {
  public:
-  // `pool` must outlive the cache. kInvalidArgument when there is no policy
+  // `memory` must outlive the cache. kInvalidArgument when there is no policy
   // of the name `default_policy`.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(
-      PagePool& pool, std::string_view default_policy,
+      KvMemory& memory, std::string_view default_policy,
       const KvPolicyContext& context,
       const PrefixCacheOptions& prefix_options = {});
 
@@ -122,21 +124,22 @@ class KvCache {
   // What the decode steps of each policy have read, of policies that count it.
   void ReadTotalsByPolicy(std::vector<PolicyReads>* out) const;
 
-  const PagePool& pool() const { return pool_; }
+  KvMemory& memory() { return memory_; }
+  const PagePool& pool() const { return memory_.pool(); }
   // Null when no pages are reused.
   const PrefixCache* prefixes() const { return prefixes_.get(); }
-  PagePoolStats stats() const { return pool_.stats(); }
+  PagePoolStats stats() const { return pool().stats(); }
 
  private:
   using PolicyMap =
       std::map<std::string, std::unique_ptr<KvPolicy>, std::less<>>;
 
-  KvCache(PagePool& pool, std::string_view default_policy, PolicyMap policies,
+  KvCache(KvMemory& memory, std::string_view default_policy, PolicyMap policies,
           const PrefixCacheOptions& prefix_options);
   // REQUIRES: Validate(options).
   KvPolicy& PolicyFor(const KvOptions& options) const;
 
-  PagePool& pool_;
+  KvMemory& memory_;
   const std::string default_policy_;
   const PolicyMap policies_;  // every policy there is, by name
   const std::unique_ptr<PrefixCache> prefixes_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <vector>
 
 #include "cache/sentence_paper_policy.h"
 #include "cache/sentence_policy.h"
@@ -70,28 +71,54 @@ absl::StatusOr<SentenceIndexKind> ParseSentenceIndexKind(
       "kind of sentence index: must be mean, minmax or sign, got '{}'", name));
 }
 
-absl::Status AttendExactly(Backend& backend, const KvLayerView& kv,
-                           const AttendInput& input,
-                           std::span<const KvSequence> sequences) {
-  return backend.Attention({.qkv = input.qkv,
-                            .out = input.out,
-                            .kv = kv,
-                            .sequences = sequences.data(),
-                            .num_sequences = std::ssize(sequences),
-                            .num_heads = input.num_heads,
-                            .scale = input.scale});
+absl::Status AttendExactly(KvMemory& memory, const AttendInput& input,
+                           std::span<const ExactRows> rows) {
+  std::vector<KvSequence> sequences;
+  for (const ExactRows& one : rows) sequences.push_back(one.rows);
+  const auto bring = [&](int64_t i) -> absl::Status {
+    KvSequence& sequence = sequences[static_cast<size_t>(i)];
+    SKV_ASSIGN_OR_RETURN(
+        sequence.pages,
+        memory.Bring(input.layer, *rows[static_cast<size_t>(i)].sequence, 0,
+                     sequence.position + sequence.num_rows));
+    return absl::OkStatus();
+  };
+  const auto attend = [&](int64_t begin, int64_t end) {
+    return memory.backend().Attention({.qkv = input.qkv,
+                                       .out = input.out,
+                                       .kv = memory.view(input.layer),
+                                       .sequences = sequences.data() + begin,
+                                       .num_sequences = end - begin,
+                                       .num_heads = input.num_heads,
+                                       .scale = input.scale});
+  };
+  return RunInPieces(memory, std::ssize(rows), bring, attend);
 }
 
-absl::Status AttendToSelected(Backend& backend, const KvLayerView& kv,
-                              const AttendInput& input,
-                              std::span<const SelectedTokens> selections) {
-  return backend.SelectedAttention({.qkv = input.qkv,
-                                    .out = input.out,
-                                    .kv = kv,
-                                    .selections = selections.data(),
-                                    .num_selections = std::ssize(selections),
-                                    .num_heads = input.num_heads,
-                                    .scale = input.scale});
+absl::Status AttendToChosen(KvMemory& memory, const AttendInput& input,
+                            std::span<const ChosenRow> rows) {
+  std::vector<std::vector<int32_t>> numbers(rows.size());
+  std::vector<SelectedTokens> selections(rows.size());
+  const auto bring = [&](int64_t i) -> absl::Status {
+    const auto index = static_cast<size_t>(i);
+    const ChosenRow& row = rows[index];
+    SKV_RETURN_IF_ERROR(memory.BringChosen(
+        input.layer, row.kv_head, *row.sequence, *row.pages, &numbers[index]));
+    selections[index] = {row.row, row.kv_head, numbers[index].data(),
+                         row.pages->masks.data(), std::ssize(numbers[index])};
+    return absl::OkStatus();
+  };
+  const auto attend = [&](int64_t begin, int64_t end) {
+    return memory.backend().SelectedAttention(
+        {.qkv = input.qkv,
+         .out = input.out,
+         .kv = memory.chosen_view(input.layer),
+         .selections = selections.data() + begin,
+         .num_selections = end - begin,
+         .num_heads = input.num_heads,
+         .scale = input.scale});
+  };
+  return RunInPieces(memory, std::ssize(rows), bring, attend);
 }
 
 std::span<const std::string_view> KvPolicyNames() { return kPolicyNames; }

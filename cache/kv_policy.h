@@ -23,7 +23,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "cache/page_pool.h"
+#include "cache/cached_sequence.h"
+#include "cache/kv_memory.h"
 #include "cache/read_log.h"
 #include "kernels/backend.h"
 #include "tokenizer/tokenizer.h"
@@ -75,51 +76,6 @@ struct KvPolicyContext {
   ModelShape shape;
 };
 
-// The index that a policy keeps of one sequence.
-struct SentenceIndexSize {
-  int64_t sentences = 0;
-  int64_t entries = 0;  // in all layers and KV heads
-  int64_t bytes = 0;    // allocated
-
-  SentenceIndexSize& operator+=(const SentenceIndexSize& other) {
-    sentences += other.sentences;
-    entries += other.entries;
-    bytes += other.bytes;
-    return *this;
-  }
-};
-
-// What a policy keeps for one sequence.
-class PolicyState {
- public:
-  virtual ~PolicyState() = default;
-
-  // Null: decode steps attend to the whole context.
-  virtual const ReadCounts* read_counts() const { return nullptr; }
-  virtual SentenceIndexSize index_size() const { return {}; }
-  // ReadLog::TakeSentences, of a sequence with KvOptions::trace_sources:
-  // `num_tokens` are there, with the one that the last step gave.
-  virtual std::vector<ReadSentence> TakeReads(int64_t /*num_prompt*/,
-                                              int64_t /*num_tokens*/,
-                                              bool /*close*/) {
-    return {};
-  }
-};
-
-// One sequence as the cache sees it: its page table and its policy's state.
-struct CachedSequence {
-  // Position p lies in pages[p / kPageTokens]. Between steps an id may become
-  // that of another page with the same K and V: equal prefixes lie in the pool
-  // once.
-  std::vector<int32_t> pages;
-  // Positions whose K and V are written, after the last step.
-  int64_t num_tokens = 0;
-  // Tokens of the prompt; those at later positions are generated.
-  int64_t num_prompt = 0;
-  // Null when the policy keeps none.
-  std::unique_ptr<PolicyState> policy_state;
-};
-
 // One sequence's share of a step.
 struct StepSequence {
   CachedSequence* sequence = nullptr;
@@ -139,14 +95,26 @@ struct AttendInput {
   std::span<const KvSequence> kv_sequences;
 };
 
-// Attention of a step's rows: exactly, for `sequences`; to what was chosen, for
-// `selections`. Nothing happens for none.
-absl::Status AttendExactly(Backend& backend, const KvLayerView& kv,
-                           const AttendInput& input,
-                           std::span<const KvSequence> sequences);
-absl::Status AttendToSelected(Backend& backend, const KvLayerView& kv,
-                              const AttendInput& input,
-                              std::span<const SelectedTokens> selections);
+// Rows of one sequence that attend to all tokens up to their own.
+struct ExactRows {
+  CachedSequence* sequence = nullptr;
+  KvSequence rows;  // pages: not read
+};
+
+// What one row attends to in one KV head.
+struct ChosenRow {
+  CachedSequence* sequence = nullptr;
+  int64_t row = 0;  // in the step's tensors
+  int64_t kv_head = 0;
+  const ChosenPages* pages = nullptr;
+};
+
+// Attention of a step's rows, in as few pieces as device memory asks for.
+// Nothing happens for none.
+absl::Status AttendExactly(KvMemory& memory, const AttendInput& input,
+                           std::span<const ExactRows> rows);
+absl::Status AttendToChosen(KvMemory& memory, const AttendInput& input,
+                            std::span<const ChosenRow> rows);
 
 // Engine thread only, but for name.
 class KvPolicy {
@@ -164,7 +132,7 @@ class KvPolicy {
   // The K and V of `tokens`, at positions 0.., are in the sequence's pages and
   // will not be computed: the policy makes its state from them. Before the
   // first step of a sequence, sequence.num_tokens = tokens.size().
-  virtual absl::Status OnReuse(Backend& /*backend*/, const PagePool& /*pool*/,
+  virtual absl::Status OnReuse(KvMemory& /*memory*/,
                                CachedSequence& /*sequence*/,
                                std::span<const int32_t> /*tokens*/) {
     return absl::OkStatus();
@@ -180,8 +148,7 @@ class KvPolicy {
   // depends on what was selected then.
   virtual bool repeats_one_by_one() const { return false; }
   virtual void OnAppend(std::span<const StepSequence> sequences) = 0;
-  virtual absl::Status Attend(Backend& backend, const PagePool& pool,
-                              const AttendInput& input) = 0;
+  virtual absl::Status Attend(KvMemory& memory, const AttendInput& input) = 0;
   virtual void OnRelease(CachedSequence& sequence) = 0;
   // Null for a policy whose decode steps attend to the whole context.
   virtual const ReadTotals* read_totals() const { return nullptr; }

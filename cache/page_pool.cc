@@ -50,7 +50,7 @@ absl::StatusOr<std::unique_ptr<PagePool>> PagePool::Create(
     return status;
   }
   absl::StatusOr<Buffer> memory =
-      backend.Allocate(static_cast<size_t>(layout.total_bytes()));
+      backend.AllocateHost(static_cast<size_t>(layout.total_bytes()));
   if (!memory.ok()) {
     return absl::Status(
         memory.status().code(),

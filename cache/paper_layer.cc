@@ -9,19 +9,24 @@
 namespace sentencekv {
 namespace {
 
-// K at `positions`: [positions, D].
+// K at `positions`, ascending and at least one: [positions, D].
 absl::Status ReadKeys(const PaperLayerView& view, int64_t kv_head,
                       std::span<const int32_t> positions,
                       std::vector<float>* keys) {
-  keys->resize(positions.size() * static_cast<size_t>(view.kv.layout.head_dim));
+  view.memory.BeginUse();
   ReadKeysParams params;
-  params.kv = view.kv;
+  params.kv = view.memory.view(view.layer);
   params.kv_head = kv_head;
-  params.pages = view.pages;
+  SKV_ASSIGN_OR_RETURN(
+      params.pages, view.memory.Bring(view.layer, view.sequence,
+                                      positions.front(), positions.back() + 1));
+  SKV_RETURN_IF_ERROR(view.memory.Ready());
   params.positions = positions.data();
   params.num_positions = std::ssize(positions);
+  keys->resize(positions.size() *
+               static_cast<size_t>(params.kv.layout.head_dim));
   params.out = keys->data();
-  return view.backend.ReadKeys(params);
+  return view.memory.backend().ReadKeys(params);
 }
 
 // [H, num_keys] summed over the query heads of one KV head, for the first
@@ -65,9 +70,9 @@ absl::Status PaperLayer::ChooseKept(const PaperLayerView& view) {
   }
   std::vector<float> mass;
   int64_t num_queries = 0;
-  SKV_RETURN_IF_ERROR(window_.TakeMass(view.backend, shape_, view.kv,
-                                       view.pages, num_prompt_, view.scale,
-                                       &mass, &num_queries));
+  SKV_RETURN_IF_ERROR(window_.TakeMass(view.memory, view.layer, view.sequence,
+                                       shape_, view.scale, &mass,
+                                       &num_queries));
   // A prefix that is there already ends before the window.
   SKV_CHECK(num_queries == kPaperWindow);
   const int64_t group = shape_.num_heads / shape_.num_kv_heads;
@@ -142,7 +147,7 @@ absl::Status PaperLayer::Decode(const PaperLayerView& view, const float* query,
                                 int64_t position, bool ends_sentence,
                                 std::vector<std::vector<int32_t>>* selected) {
   SKV_CHECK(!heads_.empty() && position >= num_prompt_);
-  SKV_RETURN_IF_ERROR(AddQuery(view.backend, query));
+  SKV_RETURN_IF_ERROR(AddQuery(view.memory.backend(), query));
   if (ends_sentence) {
     SKV_RETURN_IF_ERROR(AddGeneratedSentence(view, position));
     open_begin_ = position + 1;

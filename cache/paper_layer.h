@@ -23,11 +23,11 @@ struct PaperBudget {
   int64_t kept = 0;      // int(r tau): tokens that are kept of a prompt
 };
 
-// The layer's K and the sequence's pages, for the length of a step.
+// Where its K is, for the length of a step.
 struct PaperLayerView {
-  Backend& backend;
-  KvLayerView kv;
-  const int32_t* pages = nullptr;  // of the sequence
+  KvMemory& memory;
+  int64_t layer = 0;
+  CachedSequence& sequence;
   float scale = 0;
 };
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "kernels/status_macros.h"
+
 namespace sentencekv {
 
 absl::Status PromptWindow::Add(Backend& backend, const ModelShape& shape,
@@ -14,22 +16,28 @@ absl::Status PromptWindow::Add(Backend& backend, const ModelShape& shape,
                             width * sizeof(float));
 }
 
-absl::Status PromptWindow::TakeMass(Backend& backend, const ModelShape& shape,
-                                    const KvLayerView& kv, const int32_t* pages,
-                                    int64_t num_prompt, float scale,
+absl::Status PromptWindow::TakeMass(KvMemory& memory, int64_t layer,
+                                    CachedSequence& sequence,
+                                    const ModelShape& shape, float scale,
                                     std::vector<float>* mass,
                                     int64_t* num_queries) {
+  const int64_t num_prompt = sequence.num_prompt;
   const std::vector<float> queries = std::exchange(queries_, {});
   *num_queries = std::ssize(queries) / (shape.num_heads * shape.head_dim);
   mass->resize(static_cast<size_t>(shape.num_heads * num_prompt));
-  return backend.AttentionMass({.queries = queries.data(),
-                                .num_queries = *num_queries,
-                                .first_position = num_prompt - *num_queries,
-                                .kv = kv,
-                                .pages = pages,
-                                .num_heads = shape.num_heads,
-                                .scale = scale,
-                                .out = mass->data()});
+  memory.BeginUse();
+  SKV_ASSIGN_OR_RETURN(const int32_t* const pages,
+                       memory.Bring(layer, sequence, 0, num_prompt));
+  SKV_RETURN_IF_ERROR(memory.Ready());
+  return memory.backend().AttentionMass(
+      {.queries = queries.data(),
+       .num_queries = *num_queries,
+       .first_position = num_prompt - *num_queries,
+       .kv = memory.view(layer),
+       .pages = pages,
+       .num_heads = shape.num_heads,
+       .scale = scale,
+       .out = mass->data()});
 }
 
 }  // namespace sentencekv

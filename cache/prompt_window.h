@@ -24,10 +24,10 @@ class PromptWindow {
   // Once K of the whole prompt is written: the sum over the window's queries of
   // what they attend to, [H, num_prompt]. Forgets the queries. *num_queries is
   // how many there were.
-  absl::Status TakeMass(Backend& backend, const ModelShape& shape,
-                        const KvLayerView& kv, const int32_t* pages,
-                        int64_t num_prompt, float scale,
-                        std::vector<float>* mass, int64_t* num_queries);
+  absl::Status TakeMass(KvMemory& memory, int64_t layer,
+                        CachedSequence& sequence, const ModelShape& shape,
+                        float scale, std::vector<float>* mass,
+                        int64_t* num_queries);
 
  private:
   std::vector<float> queries_;  // [queries, H, D]

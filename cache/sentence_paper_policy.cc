@@ -1,6 +1,7 @@
 #include "cache/sentence_paper_policy.h"
 
 #include <algorithm>
+#include <deque>
 #include <limits>
 #include <utility>
 
@@ -81,44 +82,27 @@ PaperState& StateOf(CachedSequence& sequence) {
   return static_cast<PaperState&>(*sequence.policy_state);
 }
 
-// Positions of many rows and heads as pages and masks.
-class Selections {
- public:
-  // `positions`: ascending, at least one.
-  void Add(int64_t row, int64_t kv_head, const int32_t* pages,
-           std::span<const int32_t> positions) {
-    selected_.push_back({.row = row, .kv_head = kv_head});
-    int64_t last_page = -1;
-    for (const int32_t position : positions) {
-      const int64_t page = position / kPageTokens;
-      if (page != last_page) {
-        pages_.push_back(pages[page]);
-        masks_.push_back(0);
-        ++selected_.back().num_pages;
-        last_page = page;
-      }
-      masks_.back() =
-          static_cast<uint16_t>(masks_.back() | 1u << (position % kPageTokens));
+// Positions, ascending, as pages and masks.
+ChosenPages PagesOf(std::span<const int32_t> positions) {
+  ChosenPages chosen;
+  for (const int32_t position : positions) {
+    const auto page = static_cast<int32_t>(position / kPageTokens);
+    if (chosen.pages.empty() || chosen.pages.back() != page) {
+      chosen.pages.push_back(page);
+      chosen.masks.push_back(0);
     }
+    chosen.masks.back() = static_cast<uint16_t>(chosen.masks.back() |
+                                                1u << (position % kPageTokens));
   }
+  chosen.num_tokens = std::ssize(positions);
+  return chosen;
+}
 
-  // Valid until the next Add.
-  std::span<const SelectedTokens> Finish() {
-    const int32_t* pages = pages_.data();
-    const uint16_t* masks = masks_.data();
-    for (SelectedTokens& selected : selected_) {
-      selected.pages = pages;
-      selected.masks = masks;
-      pages += selected.num_pages;
-      masks += selected.num_pages;
-    }
-    return selected_;
-  }
-
- private:
-  std::vector<SelectedTokens> selected_;
-  std::vector<int32_t> pages_;
-  std::vector<uint16_t> masks_;
+// What the rows of a step attend to, in one layer.
+struct PaperRows {
+  std::vector<ExactRows> exact;
+  std::deque<ChosenPages> pages;  // of `chosen`, which points to them
+  std::vector<ChosenRow> chosen;
 };
 
 class SentencePaperPolicy final : public KvPolicy {
@@ -136,30 +120,24 @@ class SentencePaperPolicy final : public KvPolicy {
   // The queries of the window are not in the pool.
   int64_t num_replayed() const override { return kPaperWindow; }
 
-  absl::Status OnReuse(Backend& backend, const PagePool& pool,
-                       CachedSequence& sequence,
+  absl::Status OnReuse(KvMemory& memory, CachedSequence& sequence,
                        std::span<const int32_t> tokens) override;
   void OnAppend(std::span<const StepSequence> sequences) override;
-  absl::Status Attend(Backend& backend, const PagePool& pool,
-                      const AttendInput& input) override;
+  absl::Status Attend(KvMemory& memory, const AttendInput& input) override;
   void OnRelease(CachedSequence&) override {}
   const ReadTotals* read_totals() const override { return &totals_; }
 
  private:
-  // Everything but attention itself, for one sequence. The rows of its prompt
-  // go to `dense`, generated ones to `selections`.
-  absl::Status AttendSequence(Backend& backend, const KvLayerView& kv,
-                              const AttendInput& input, size_t index,
-                              std::vector<KvSequence>* dense,
-                              Selections* selections);
+  // Everything but attention itself, for one sequence.
+  absl::Status AttendSequence(KvMemory& memory, const AttendInput& input,
+                              size_t index, PaperRows* out);
 
   const ModelShape shape_;
   std::vector<int32_t> end_ids_;  // ascending
   ReadTotals totals_;
 };
 
-absl::Status SentencePaperPolicy::OnReuse(Backend&, const PagePool&,
-                                          CachedSequence& sequence,
+absl::Status SentencePaperPolicy::OnReuse(KvMemory&, CachedSequence& sequence,
                                           std::span<const int32_t> tokens) {
   const int64_t most = std::max<int64_t>(sequence.num_prompt - kPaperWindow, 0);
   if (std::ssize(tokens) > most) {
@@ -179,12 +157,12 @@ void SentencePaperPolicy::OnAppend(std::span<const StepSequence> sequences) {
   }
 }
 
-absl::Status SentencePaperPolicy::AttendSequence(
-    Backend& backend, const KvLayerView& kv, const AttendInput& input,
-    size_t index, std::vector<KvSequence>* dense, Selections* selections) {
+absl::Status SentencePaperPolicy::AttendSequence(KvMemory& memory,
+                                                 const AttendInput& input,
+                                                 size_t index, PaperRows* out) {
   CachedSequence& sequence = *input.sequences[index].sequence;
   KvSequence rows = input.kv_sequences[index];
-  const PaperLayerView view = {backend, kv, rows.pages, input.scale};
+  const PaperLayerView view = {memory, input.layer, sequence, input.scale};
   PaperState& state = StateOf(sequence);
   PaperLayer& layer = state.layer(input.layer, shape_, sequence.num_prompt);
   const int64_t row_width =
@@ -195,7 +173,8 @@ absl::Status SentencePaperPolicy::AttendSequence(
     const int64_t row = rows.row_begin + position - rows.position;
     const float* query = input.qkv + row * row_width;
     if (position < sequence.num_prompt) {
-      SKV_RETURN_IF_ERROR(layer.AddPromptQuery(backend, query, position));
+      SKV_RETURN_IF_ERROR(
+          layer.AddPromptQuery(memory.backend(), query, position));
       if (position + 1 == sequence.num_prompt) {
         SKV_RETURN_IF_ERROR(layer.KeepPrompt(view, state.ends()));
       }
@@ -205,25 +184,24 @@ absl::Status SentencePaperPolicy::AttendSequence(
                                      state.EndsSentence(position), &selected));
     totals_.counts += state.AddSelection(input.layer, selected);
     for (size_t g = 0; g < selected.size(); ++g) {
-      selections->Add(row, static_cast<int64_t>(g), rows.pages, selected[g]);
+      out->pages.push_back(PagesOf(selected[g]));
+      out->chosen.push_back(
+          {&sequence, row, static_cast<int64_t>(g), &out->pages.back()});
     }
   }
   rows.num_rows = std::min(end, sequence.num_prompt) - rows.position;
-  if (rows.num_rows > 0) dense->push_back(rows);
+  if (rows.num_rows > 0) out->exact.push_back({&sequence, rows});
   return absl::OkStatus();
 }
 
-absl::Status SentencePaperPolicy::Attend(Backend& backend, const PagePool& pool,
+absl::Status SentencePaperPolicy::Attend(KvMemory& memory,
                                          const AttendInput& input) {
-  const KvLayerView kv = pool.layer(input.layer);
-  std::vector<KvSequence> dense;
-  Selections selections;
+  PaperRows rows;
   for (size_t i = 0; i < input.sequences.size(); ++i) {
-    SKV_RETURN_IF_ERROR(
-        AttendSequence(backend, kv, input, i, &dense, &selections));
+    SKV_RETURN_IF_ERROR(AttendSequence(memory, input, i, &rows));
   }
-  SKV_RETURN_IF_ERROR(AttendExactly(backend, kv, input, dense));
-  return AttendToSelected(backend, kv, input, selections.Finish());
+  SKV_RETURN_IF_ERROR(AttendExactly(memory, input, rows.exact));
+  return AttendToChosen(memory, input, rows.chosen);
 }
 
 }  // namespace

@@ -42,12 +42,10 @@ class SentencePolicy final : public KvPolicy {
   bool repeats_one_by_one() const override { return true; }
   // Also what was generated while the context fitted the budget.
   int64_t NumExact(const CachedSequence& sequence) const override;
-  absl::Status OnReuse(Backend& backend, const PagePool& pool,
-                       CachedSequence& sequence,
+  absl::Status OnReuse(KvMemory& memory, CachedSequence& sequence,
                        std::span<const int32_t> tokens) override;
   void OnAppend(std::span<const StepSequence> sequences) override;
-  absl::Status Attend(Backend& backend, const PagePool& pool,
-                      const AttendInput& input) override;
+  absl::Status Attend(KvMemory& memory, const AttendInput& input) override;
   void OnRelease(CachedSequence&) override {}
   const ReadTotals* read_totals() const override { return &totals_; }
 
@@ -66,19 +64,21 @@ class SentencePolicy final : public KvPolicy {
   void SplitRows(const AttendInput& input);
   absl::Status Score(Backend& backend, const AttendInput& input);
   void Select(int64_t layer);
-  absl::Status UpdateIndex(Backend& backend, const KvLayerView& kv,
-                           const AttendInput& input);
+  absl::Status UpdateIndex(KvMemory& memory, const AttendInput& input);
+  // Writes the entries that are missing in a layer.
+  absl::Status IndexMissing(KvMemory& memory, int64_t layer,
+                            std::span<CachedSequence* const> sequences);
 
   const ModelShape shape_;
   const std::shared_ptr<const SentenceMarks> marks_;
   // Of one call of Attend; kept for their memory.
-  std::vector<KvSequence> dense_;
+  std::vector<ExactRows> dense_;
   std::vector<Row> rows_;
   std::vector<SentenceScoreItem> score_items_;
   std::vector<float> scores_;
   SentenceSelector selector_;
   std::vector<ChosenPages> chosen_;  // [rows * G]
-  std::vector<SelectedTokens> selections_;
+  std::vector<ChosenRow> chosen_rows_;
   std::vector<SentenceIndexItem> index_items_;
   ReadTotals totals_;
 };
@@ -121,39 +121,32 @@ void SentencePolicy::OnAppend(std::span<const StepSequence> sequences) {
 
 // The index depends on the tokens and their keys alone: made again, it is the
 // same.
-absl::Status SentencePolicy::OnReuse(Backend& backend, const PagePool& pool,
-                                     CachedSequence& sequence,
+absl::Status SentencePolicy::OnReuse(KvMemory& memory, CachedSequence& sequence,
                                      std::span<const int32_t> tokens) {
   SentenceState& state = StateOf(sequence);
   state.Append(tokens);
   totals_.sentences_indexed += state.num_missing();
-  SKV_RETURN_IF_ERROR(state.ReserveEntries(backend));
+  CachedSequence* const one = &sequence;
   for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
-    index_items_.clear();
-    state.AppendMissing(layer, sequence.pages, &index_items_);
-    SKV_RETURN_IF_ERROR(backend.IndexSentences(
-        {.kv = pool.layer(layer),
-         .items = index_items_.data(),
-         .num_items = static_cast<int64_t>(index_items_.size())}));
+    SKV_RETURN_IF_ERROR(IndexMissing(memory, layer, {&one, 1}));
   }
   return absl::OkStatus();
 }
 
-absl::Status SentencePolicy::Attend(Backend& backend, const PagePool& pool,
+absl::Status SentencePolicy::Attend(KvMemory& memory,
                                     const AttendInput& input) {
-  const KvLayerView kv = pool.layer(input.layer);
   SplitRows(input);
-  SKV_RETURN_IF_ERROR(AttendExactly(backend, kv, input, dense_));
+  SKV_RETURN_IF_ERROR(AttendExactly(memory, input, dense_));
   {
     const Stopwatch time(&totals_.score_seconds);
-    SKV_RETURN_IF_ERROR(Score(backend, input));
+    SKV_RETURN_IF_ERROR(Score(memory.backend(), input));
   }
   {
     const Stopwatch time(&totals_.select_seconds);
     Select(input.layer);
   }
-  SKV_RETURN_IF_ERROR(AttendToSelected(backend, kv, input, selections_));
-  return UpdateIndex(backend, kv, input);
+  SKV_RETURN_IF_ERROR(AttendToChosen(memory, input, chosen_rows_));
+  return UpdateIndex(memory, input);
 }
 
 // Prompts, and contexts that fit the budget, are attended to as a whole.
@@ -169,7 +162,7 @@ void SentencePolicy::SplitRows(const AttendInput& input) {
     const bool is_prompt = num_tokens <= step.sequence->num_prompt;
     if (is_prompt || step.tokens.size() > 1 || spans.ends.empty() ||
         num_tokens <= state.settings.limits.DenseTokens()) {
-      dense_.push_back(input.kv_sequences[i]);
+      dense_.push_back({step.sequence, input.kv_sequences[i]});
       if (is_prompt) continue;
       totals_.counts += state.reads.AddWhole(input.layer, num_tokens);
     } else {
@@ -225,7 +218,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
 }
 
 void SentencePolicy::Select(int64_t layer) {
-  selections_.clear();
+  chosen_rows_.clear();
   if (chosen_.size() < score_items_.size()) chosen_.resize(score_items_.size());
   for (const Row& row : rows_) {
     for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
@@ -238,11 +231,7 @@ void SentencePolicy::Select(int64_t layer) {
       const auto sentences =
           selector_.ChooseSentences(limits, row.spans, scores);
       ChosenPages& chosen = chosen_[i];
-      chosen.pages.clear();
-      chosen.masks.clear();
-      chosen.num_tokens = 0;
-      selector_.AppendPages(limits, row.spans, sentences,
-                            row.step->sequence->pages, &chosen);
+      selector_.ListPages(limits, row.spans, sentences, &chosen);
       totals_.counts += row.state->reads.AddSelection(
           limits, {.layer = layer,
                    .kv_head = g,
@@ -250,41 +239,67 @@ void SentencePolicy::Select(int64_t layer) {
                    .scores = scores,
                    .sentences = sentences,
                    .num_attended = chosen.num_tokens});
-      selections_.push_back({row.step->row_begin, g, chosen.pages.data(),
-                             chosen.masks.data(),
-                             static_cast<int64_t>(chosen.pages.size())});
+      chosen_rows_.push_back(
+          {row.step->sequence, row.step->row_begin, g, &chosen});
     }
   }
 }
 
 // Entries of the sentences that closed in this step, whose keys are written by
 // now, and the prior of prompts that end in it.
-absl::Status SentencePolicy::UpdateIndex(Backend& backend,
-                                         const KvLayerView& kv,
+absl::Status SentencePolicy::UpdateIndex(KvMemory& memory,
                                          const AttendInput& input) {
   const int64_t row_width =
       (shape_.num_heads + 2 * shape_.num_kv_heads) * shape_.head_dim;
-  index_items_.clear();
+  std::vector<CachedSequence*> sequences;
   for (const StepSequence& step : input.sequences) {
-    const CachedSequence& sequence = *step.sequence;
-    SentenceState& state = StateOf(*step.sequence);
-    SKV_RETURN_IF_ERROR(state.ReserveEntries(backend));
-    state.AppendMissing(input.layer, sequence.pages, &index_items_);
+    CachedSequence& sequence = *step.sequence;
+    sequences.push_back(&sequence);
+    SentenceState& state = StateOf(sequence);
     const auto num_rows = static_cast<int64_t>(step.tokens.size());
     const int64_t end = sequence.num_tokens + num_rows;
     if (!state.settings.prior) continue;
     if (sequence.num_tokens >= sequence.num_prompt) continue;
     SKV_RETURN_IF_ERROR(state.KeepPromptQueries(
-        backend, input.layer, input.qkv + step.row_begin * row_width, num_rows,
-        sequence.num_tokens, sequence.num_prompt));
+        memory.backend(), input.layer, input.qkv + step.row_begin * row_width,
+        num_rows, sequence.num_tokens, sequence.num_prompt));
     if (end < sequence.num_prompt) continue;
     SKV_RETURN_IF_ERROR(
-        state.MakePrior(backend, input.layer, kv, sequence, input.scale));
+        state.MakePrior(memory, input.layer, sequence, input.scale));
   }
-  return backend.IndexSentences(
-      {.kv = kv,
-       .items = index_items_.data(),
-       .num_items = static_cast<int64_t>(index_items_.size())});
+  return IndexMissing(memory, input.layer, sequences);
+}
+
+absl::Status SentencePolicy::IndexMissing(
+    KvMemory& memory, int64_t layer,
+    std::span<CachedSequence* const> sequences) {
+  std::vector<CachedSequence*> behind;
+  for (CachedSequence* const sequence : sequences) {
+    if (StateOf(*sequence).num_missing() == 0) continue;
+    SKV_RETURN_IF_ERROR(StateOf(*sequence).ReserveEntries(memory.backend()));
+    behind.push_back(sequence);
+  }
+  index_items_.clear();
+  std::vector<size_t> first_item = {0};
+  const auto bring = [&](int64_t i) -> absl::Status {
+    CachedSequence& sequence = *behind[static_cast<size_t>(i)];
+    const SentenceState& state = StateOf(sequence);
+    SKV_ASSIGN_OR_RETURN(const int32_t* const pages,
+                         memory.Bring(layer, sequence, state.missing_begin(),
+                                      state.missing_end()));
+    state.AppendMissing(layer, pages, &index_items_);
+    first_item.push_back(index_items_.size());
+    return absl::OkStatus();
+  };
+  const auto index = [&](int64_t begin, int64_t end) {
+    const size_t first = first_item[static_cast<size_t>(begin)];
+    return memory.backend().IndexSentences(
+        {.kv = memory.view(layer),
+         .items = index_items_.data() + first,
+         .num_items = static_cast<int64_t>(
+             first_item[static_cast<size_t>(end)] - first)});
+  };
+  return RunInPieces(memory, std::ssize(behind), bring, index);
 }
 
 }  // namespace

@@ -108,14 +108,12 @@ void SentenceSelector::Mark(int64_t begin, int64_t end) {
   }
 }
 
-void SentenceSelector::AppendPages(const SelectionLimits& limits,
-                                   const SentenceSpans& spans,
-                                   std::span<const int32_t> sentences,
-                                   std::span<const int32_t> page_table,
-                                   ChosenPages* chosen) {
+void SentenceSelector::ListPages(const SelectionLimits& limits,
+                                 const SentenceSpans& spans,
+                                 std::span<const int32_t> sentences,
+                                 ChosenPages* chosen) {
   const int64_t num_tokens = spans.num_tokens;
   const int64_t num_pages = (num_tokens + kPageTokens - 1) / kPageTokens;
-  SKV_CHECK(num_pages <= static_cast<int64_t>(page_table.size()));
   page_masks_.assign(static_cast<size_t>(num_pages), 0);
   const int64_t open_begin = spans.ends.empty() ? 0 : spans.ends.back();
   Mark(0, std::min(limits.num_sink, num_tokens));
@@ -125,10 +123,13 @@ void SentenceSelector::AppendPages(const SelectionLimits& limits,
   for (const int32_t sentence : sentences) {
     Mark(spans.begin(sentence), spans.end(sentence));
   }
+  chosen->pages.clear();
+  chosen->masks.clear();
+  chosen->num_tokens = 0;
   for (int64_t page = 0; page < num_pages; ++page) {
     const uint16_t mask = page_masks_[static_cast<size_t>(page)];
     if (mask == 0) continue;
-    chosen->pages.push_back(page_table[static_cast<size_t>(page)]);
+    chosen->pages.push_back(static_cast<int32_t>(page));
     chosen->masks.push_back(mask);
     chosen->num_tokens += std::popcount(mask);
   }

@@ -39,9 +39,9 @@ struct SentenceSpans {
   }
 };
 
-// Pages of a sequence's table with the tokens chosen of each.
+// Pages of a sequence with the tokens chosen of each.
 struct ChosenPages {
-  std::vector<int32_t> pages;   // ids, in order of position
+  std::vector<int32_t> pages;   // page i has positions i P.., ascending
   std::vector<uint16_t> masks;  // bit t: token t; never 0
   int64_t num_tokens = 0;
 };
@@ -54,11 +54,9 @@ class SentenceSelector {
   std::span<const int32_t> ChooseSentences(const SelectionLimits& limits,
                                            const SentenceSpans& spans,
                                            std::span<const float> scores);
-  // Appends to `chosen` the pages of what is always attended to and of the
-  // sentences; `page_table` is the sequence's.
-  void AppendPages(const SelectionLimits& limits, const SentenceSpans& spans,
-                   std::span<const int32_t> sentences,
-                   std::span<const int32_t> page_table, ChosenPages* chosen);
+  // The pages of what is always attended to and of the sentences.
+  void ListPages(const SelectionLimits& limits, const SentenceSpans& spans,
+                 std::span<const int32_t> sentences, ChosenPages* chosen);
 
  private:
   // After so many in a row that did not fit the rest is not looked at: what is

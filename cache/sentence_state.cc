@@ -61,13 +61,13 @@ void SentenceState::AddReuseBonus(int64_t layer, int64_t kv_head,
   }
 }
 
-void SentenceState::AppendMissing(int64_t layer, std::span<const int32_t> pages,
+void SentenceState::AppendMissing(int64_t layer, const int32_t* pages,
                                   std::vector<SentenceIndexItem>* items) const {
   const SentenceSpans all = {segmenter.ends(), 0};
   for (int64_t i = num_indexed_; i < static_cast<int64_t>(all.ends.size());
        ++i) {
     items->push_back({.kind = index.kind(),
-                      .pages = pages.data(),
+                      .pages = pages,
                       .begin = all.begin(i),
                       .end = all.end(i),
                       .entry = i,
@@ -95,16 +95,13 @@ absl::Status SentenceState::KeepPromptQueries(Backend& backend, int64_t layer,
   return absl::OkStatus();
 }
 
-absl::Status SentenceState::MakePrior(Backend& backend, int64_t layer,
-                                      const KvLayerView& kv,
-                                      const CachedSequence& sequence,
-                                      float scale) {
+absl::Status SentenceState::MakePrior(KvMemory& memory, int64_t layer,
+                                      CachedSequence& sequence, float scale) {
   const int64_t num_prompt = sequence.num_prompt;
   std::vector<float> mass;
   int64_t num_queries = 0;
   SKV_RETURN_IF_ERROR(windows_[static_cast<size_t>(layer)].TakeMass(
-      backend, shape_, kv, sequence.pages.data(), num_prompt, scale, &mass,
-      &num_queries));
+      memory, layer, sequence, shape_, scale, &mass, &num_queries));
   const int64_t group = shape_.num_heads / shape_.num_kv_heads;
   const SentenceSpans spans = {segmenter.ends(), num_prompt};
   for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {

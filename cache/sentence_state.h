@@ -56,13 +56,19 @@ class SentenceState final : public PolicyState {
   void Append(std::span<const int32_t> tokens);
   // Makes room for the entries of all closed sentences.
   absl::Status ReserveEntries(Backend& backend);
-  // Appends the sentences that have no entry yet in `layer`.
-  void AppendMissing(int64_t layer, std::span<const int32_t> pages,
+  // Appends the sentences that have no entry yet in `layer`; `pages` has those
+  // of positions missing_begin..missing_end-1.
+  void AppendMissing(int64_t layer, const int32_t* pages,
                      std::vector<SentenceIndexItem>* items) const;
   // Closed sentences that have no entry yet.
   int64_t num_missing() const {
     return static_cast<int64_t>(segmenter.ends().size()) - num_indexed_;
   }
+  // Their positions. REQUIRES: num_missing() > 0.
+  int64_t missing_begin() const {
+    return SentenceSpans{segmenter.ends(), 0}.begin(num_indexed_);
+  }
+  int64_t missing_end() const { return segmenter.ends().back(); }
   // The sentences that have entries, for a row that makes the sequence
   // num_tokens long.
   SentenceSpans Spans(int64_t num_tokens) const {
@@ -76,8 +82,8 @@ class SentenceState final : public PolicyState {
                                  const float* rows, int64_t num_rows,
                                  int64_t position, int64_t num_prompt);
   // Makes a layer's prior from them, once K of the whole prompt is written.
-  absl::Status MakePrior(Backend& backend, int64_t layer, const KvLayerView& kv,
-                         const CachedSequence& sequence, float scale);
+  absl::Status MakePrior(KvMemory& memory, int64_t layer,
+                         CachedSequence& sequence, float scale);
 
   // Sum of the queries of the open sentence, [H D], device; null without a
   // blend.

@@ -167,7 +167,7 @@ absl::Status EngineCore::Forward(const StepPlan& plan,
     batch_.push_back(entry);
   }
   SKV_RETURN_IF_ERROR(
-      parts_.model.Forward(batch_, parts_.cache.pool(), logits));
+      parts_.model.Forward(batch_, parts_.cache.memory(), logits));
   for (const StepShare& share : plan.shares) {
     share.request->lease->Register(share.request->tokens);
   }

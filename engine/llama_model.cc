@@ -84,10 +84,10 @@ absl::Status LlamaModel::AllocateActivations() {
 }
 
 absl::Status LlamaModel::Forward(std::span<const ForwardSequence> batch,
-                                 const PagePool& pool,
+                                 KvMemory& memory,
                                  std::span<const float>* logits) {
   *logits = {};
-  SKV_RETURN_IF_ERROR(CheckBatch(batch, pool));
+  SKV_RETURN_IF_ERROR(CheckBatch(batch, memory.pool()));
   PlanStep(batch);
   if (step_.tokens.empty()) return absl::OkStatus();
 
@@ -107,7 +107,7 @@ absl::Status LlamaModel::Forward(std::span<const ForwardSequence> batch,
        .half_dims = config_.rope.rotary_dims / 2,
        .magnitude = static_cast<float>(config_.rope.scaling.magnitude)}));
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    SKV_RETURN_IF_ERROR(RunLayer(layer, pool));
+    SKV_RETURN_IF_ERROR(RunLayer(layer, memory));
   }
   SKV_RETURN_IF_ERROR(ComputeLogits(logits));
 
@@ -121,7 +121,7 @@ absl::Status LlamaModel::Forward(std::span<const ForwardSequence> batch,
 
 // h += attention(norm(h)) Wo;  h += (silu(n Wgate) * (n Wup)) Wdown, n =
 // norm(h)
-absl::Status LlamaModel::RunLayer(int64_t layer, const PagePool& pool) {
+absl::Status LlamaModel::RunLayer(int64_t layer, KvMemory& memory) {
   const LlamaLayerWeights& weights =
       weights_.layers[static_cast<size_t>(layer)];
   const int64_t num_tokens = step_.num_tokens();
@@ -129,8 +129,8 @@ absl::Status LlamaModel::RunLayer(int64_t layer, const PagePool& pool) {
   SKV_RETURN_IF_ERROR(
       Norm(act_.hidden, weights.attention_norm, act_.normed, num_tokens));
   SKV_RETURN_IF_ERROR(Project(act_.normed, weights.qkv, act_.qkv));
-  SKV_RETURN_IF_ERROR(TurnAndStore(layer, pool));
-  SKV_RETURN_IF_ERROR(Attend(layer, pool));
+  SKV_RETURN_IF_ERROR(TurnAndStore(layer, memory));
+  SKV_RETURN_IF_ERROR(Attend(layer, memory));
   SKV_RETURN_IF_ERROR(
       AddProjection(act_.attended, weights.attention_output, act_.hidden));
 
@@ -141,7 +141,7 @@ absl::Status LlamaModel::RunLayer(int64_t layer, const PagePool& pool) {
   return AddProjection(act_.activated, weights.down, act_.hidden);
 }
 
-absl::Status LlamaModel::Attend(int64_t layer, const PagePool& pool) {
+absl::Status LlamaModel::Attend(int64_t layer, KvMemory& memory) {
   for (const PolicyGroup& group : step_.groups) {
     AttendInput input;
     input.layer = layer;
@@ -153,7 +153,7 @@ absl::Status LlamaModel::Attend(int64_t layer, const PagePool& pool) {
         std::span(step_.sequences).subspan(group.begin, group.count);
     input.kv_sequences =
         std::span(step_.kv_sequences).subspan(group.begin, group.count);
-    SKV_RETURN_IF_ERROR(group.policy->Attend(backend_, pool, input));
+    SKV_RETURN_IF_ERROR(group.policy->Attend(memory, input));
   }
   return absl::OkStatus();
 }
@@ -213,16 +213,33 @@ absl::Status LlamaModel::AddProjection(const Buffer& x,
                           .accumulate = true});
 }
 
-absl::Status LlamaModel::TurnAndStore(int64_t layer, const PagePool& pool) {
-  return backend_.RopeStoreKv(
-      {.qkv = act_.qkv.as<float>(),
-       .cos_sin = act_.cos_sin.as<float>(),
-       .kv = pool.layer(layer),
-       .sequences = step_.kv_sequences.data(),
-       .num_sequences = static_cast<int64_t>(step_.kv_sequences.size()),
-       .num_heads = config_.num_heads,
-       .rotary_dims = config_.rope.rotary_dims,
-       .layout = config_.rope_layout});
+absl::Status LlamaModel::TurnAndStore(int64_t layer, KvMemory& memory) {
+  std::vector<KvSequence>& sequences = step_.kv_sequences;
+  const auto bring = [&](int64_t i) -> absl::Status {
+    KvSequence& rows = sequences[static_cast<size_t>(i)];
+    SKV_ASSIGN_OR_RETURN(
+        rows.pages, memory.BringToWrite(layer, SequenceOf(i), rows.position,
+                                        rows.position + rows.num_rows));
+    return absl::OkStatus();
+  };
+  const auto turn_and_store = [&](int64_t begin, int64_t end) -> absl::Status {
+    SKV_RETURN_IF_ERROR(
+        backend_.RopeStoreKv({.qkv = act_.qkv.as<float>(),
+                              .cos_sin = act_.cos_sin.as<float>(),
+                              .kv = memory.view(layer),
+                              .sequences = sequences.data() + begin,
+                              .num_sequences = end - begin,
+                              .num_heads = config_.num_heads,
+                              .rotary_dims = config_.rope.rotary_dims,
+                              .layout = config_.rope_layout}));
+    for (int64_t i = begin; i < end; ++i) {
+      const KvSequence& rows = sequences[static_cast<size_t>(i)];
+      SKV_RETURN_IF_ERROR(memory.Save(layer, SequenceOf(i), rows.position,
+                                      rows.position + rows.num_rows));
+    }
+    return absl::OkStatus();
+  };
+  return RunInPieces(memory, std::ssize(sequences), bring, turn_and_store);
 }
 
 absl::Status LlamaModel::Activate() {

@@ -42,8 +42,7 @@ class LlamaModel final : public Model {
   }
 
   // kInvalidArgument when the batch breaks the contract of Model::Forward.
-  absl::Status Forward(std::span<const ForwardSequence> batch,
-                       const PagePool& pool,
+  absl::Status Forward(std::span<const ForwardSequence> batch, KvMemory& memory,
                        std::span<const float>* logits) override;
 
  private:
@@ -91,8 +90,8 @@ class LlamaModel final : public Model {
                           const PagePool& pool) const;
   void PlanStep(std::span<const ForwardSequence> batch);
   void AddSequence(const ForwardSequence& sequence, int64_t row_begin);
-  absl::Status RunLayer(int64_t layer, const PagePool& pool);
-  absl::Status Attend(int64_t layer, const PagePool& pool);
+  absl::Status RunLayer(int64_t layer, KvMemory& memory);
+  absl::Status Attend(int64_t layer, KvMemory& memory);
   absl::Status ComputeLogits(std::span<const float>* logits);
 
   // Operations on whole activations, named as the equations name them.
@@ -102,8 +101,13 @@ class LlamaModel final : public Model {
                        const Buffer& out);
   absl::Status AddProjection(const Buffer& x, const LinearWeights& weights,
                              const Buffer& out);
-  absl::Status TurnAndStore(int64_t layer, const PagePool& pool);
+  absl::Status TurnAndStore(int64_t layer, KvMemory& memory);
   absl::Status Activate();
+
+  // Of the step, in the order of its kv_sequences.
+  CachedSequence& SequenceOf(int64_t index) {
+    return *step_.sequences[static_cast<size_t>(index)].sequence;
+  }
 
   const LlamaConfig config_;
   const LlamaWeights weights_;

@@ -169,21 +169,22 @@ class LlmEngine final : public Engine {
 
 absl::StatusOr<std::unique_ptr<Engine>> MakeLlmEngine(
     const LlmEngineOptions& options, Model& model, const Tokenizer& tokenizer,
-    Backend& backend, PagePool& pool, const Clock& clock,
-    EngineObserver* observer) {
-  SKV_RETURN_IF_ERROR(ValidateOptions(options, model, pool));
+    KvMemory& memory, const Clock& clock, EngineObserver* observer) {
+  SKV_RETURN_IF_ERROR(ValidateOptions(options, model, memory.pool()));
   const ModelInfo& info = model.info();
   const KvPolicyContext context = {.tokenizer = &tokenizer,
                                    .shape = {.num_layers = info.num_layers,
                                              .num_heads = info.num_heads,
                                              .num_kv_heads = info.num_kv_heads,
                                              .head_dim = info.head_dim}};
-  SKV_ASSIGN_OR_RETURN(std::unique_ptr<KvCache> cache,
-                       KvCache::Create(pool, options.default_kv_policy, context,
-                                       {.enabled = options.prefix_cache}));
+  SKV_ASSIGN_OR_RETURN(
+      std::unique_ptr<KvCache> cache,
+      KvCache::Create(memory, options.default_kv_policy, context,
+                      {.enabled = options.prefix_cache}));
   spdlog::info("engine: {} on {}, {} pages of {} tokens, kv policy {}",
-               info.name, backend.description(), pool.layout().num_pages,
-               kPageTokens, options.default_kv_policy);
+               info.name, memory.backend().description(),
+               memory.pool().layout().num_pages, kPageTokens,
+               options.default_kv_policy);
   return std::make_unique<LlmEngine>(options, model, tokenizer,
                                      std::move(cache), clock, observer);
 }

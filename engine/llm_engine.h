@@ -7,8 +7,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "cache/kv_memory.h"
 #include "cache/kv_policy.h"
-#include "cache/page_pool.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/engine_observer.h"
@@ -44,7 +44,6 @@ struct LlmEngineOptions {
 // be called from a stream's ready callback.
 absl::StatusOr<std::unique_ptr<Engine>> MakeLlmEngine(
     const LlmEngineOptions& options, Model& model, const Tokenizer& tokenizer,
-    Backend& backend, PagePool& pool, const Clock& clock,
-    EngineObserver* observer);
+    KvMemory& memory, const Clock& clock, EngineObserver* observer);
 
 }  // namespace sentencekv

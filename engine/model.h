@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "cache/kv_memory.h"
 #include "cache/kv_policy.h"
-#include "cache/page_pool.h"
 
 namespace sentencekv {
 
@@ -54,7 +54,7 @@ class Model {
   // until the next call. On an error no sequence's num_tokens has changed.
   // REQUIRES: tokens in 0..V-1, totals within the limits above.
   virtual absl::Status Forward(std::span<const ForwardSequence> batch,
-                               const PagePool& pool,
+                               KvMemory& memory,
                                std::span<const float>* logits) = 0;
 };
 

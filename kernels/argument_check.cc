@@ -25,7 +25,7 @@ ArgumentCheck& ArgumentCheck::Selection(const KvLayout& layout,
 
 ArgumentCheck& ArgumentCheck::Sequences(const KvLayout& layout,
                                         const KvSequence* sequences,
-                                        int64_t count) {
+                                        int64_t count, KvPagesUsed used) {
   for (int64_t i = 0; ok() && i < count; ++i) {
     const KvSequence& sequence = sequences[i];
     Count("row_begin", sequence.row_begin)
@@ -35,7 +35,9 @@ ArgumentCheck& ArgumentCheck::Sequences(const KvLayout& layout,
     if (!ok()) break;
     const int64_t kv_len = sequence.position + sequence.num_rows;
     const int64_t num_pages = (kv_len + kPageTokens - 1) / kPageTokens;
-    for (int64_t page = 0; ok() && page < num_pages; ++page) {
+    const int64_t first_page =
+        used == KvPagesUsed::kAll ? 0 : sequence.position / kPageTokens;
+    for (int64_t page = first_page; ok() && page < num_pages; ++page) {
       InRange("page", sequence.pages[page], 0, layout.num_pages - 1);
     }
   }

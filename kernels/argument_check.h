@@ -14,6 +14,9 @@ namespace sentencekv {
 // Sizes above this cannot be meant; products of two of them fit in 64 bits.
 inline constexpr int64_t kMaxDimension = int64_t{1} << 31;
 
+// Which pages of its sequences an operation uses.
+enum class KvPagesUsed : uint8_t { kAll, kOfRows };
+
 // Collects the checks of one operation; the first failure is kept.
 class ArgumentCheck {
  public:
@@ -63,7 +66,7 @@ class ArgumentCheck {
     return kind == SentenceIndexKind::kSign ? NotNull("signs", signs) : *this;
   }
   ArgumentCheck& Sequences(const KvLayout& layout, const KvSequence* sequences,
-                           int64_t count);
+                           int64_t count, KvPagesUsed used);
   ArgumentCheck& Selection(const KvLayout& layout,
                            const SelectedTokens& selection);
 

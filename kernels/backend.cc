@@ -58,7 +58,24 @@ absl::Status CheckPart(const MatrixSource& part, int64_t cols) {
   return absl::OkStatus();
 }
 
+absl::Status NoOwnMemory(const char* method) {
+  return absl::FailedPreconditionError(
+      fmt::format("{}: the device has no memory of its own", method));
+}
+
 }  // namespace
+
+absl::Status Backend::Transfer(DeviceStream, std::span<const CopyRun>) {
+  return NoOwnMemory("Transfer");
+}
+
+absl::StatusOr<DeviceEvent> Backend::Record(DeviceStream) {
+  return NoOwnMemory("Record");
+}
+
+absl::Status Backend::Wait(DeviceStream, const DeviceEvent&) {
+  return NoOwnMemory("Wait");
+}
 
 absl::StatusOr<WeightMatrix> Backend::PackWeights(
     std::span<const MatrixSource> parts) {
@@ -170,7 +187,8 @@ absl::Status Backend::RopeStoreKv(const RopeStoreKvParams& params) {
       .That(params.rotary_dims % 2 == 0, "rotary_dims must be even")
       .That(params.layout <= RopeLayout::kHalves, "unknown rope layout");
   if (!check.ok()) return check.status();
-  check.Sequences(layout, params.sequences, params.num_sequences);
+  check.Sequences(layout, params.sequences, params.num_sequences,
+                  KvPagesUsed::kOfRows);
   return check.ok() ? DoRopeStoreKv(params) : check.status();
 }
 
@@ -192,7 +210,8 @@ absl::Status Backend::Attention(const AttentionParams& params) {
   check
       .That(params.num_heads % layout.num_kv_heads == 0,
             "num_heads must be a multiple of num_kv_heads")
-      .Sequences(layout, params.sequences, params.num_sequences);
+      .Sequences(layout, params.sequences, params.num_sequences,
+                 KvPagesUsed::kAll);
   return check.ok() ? DoAttention(params) : check.status();
 }
 
@@ -287,7 +306,7 @@ absl::Status Backend::AttentionMass(const AttentionMassParams& params) {
   check
       .That(params.num_heads % layout.num_kv_heads == 0,
             "num_heads must be a multiple of num_kv_heads")
-      .Sequences(layout, &sequence, 1);
+      .Sequences(layout, &sequence, 1, KvPagesUsed::kAll);
   return check.ok() ? DoAttentionMass(params) : check.status();
 }
 

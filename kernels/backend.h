@@ -6,6 +6,7 @@
 //     does). Memory that an operation reads must stay until Synchronize;
 //     Buffers see to that themselves.
 //  2. Device errors surface at CopyToHost or Synchronize, as absl::Status.
+//     Synchronize waits for all streams.
 //  3. Arguments are checked once, in the public method: a bad size or a null
 //     pointer is kInvalidArgument and nothing is done. An empty step (zero
 //     rows) is OK and does nothing.
@@ -25,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/buffer.h"
+#include "kernels/device_stream.h"
 #include "kernels/op_params.h"
 #include "kernels/weight_matrix.h"
 
@@ -48,6 +50,23 @@ class Backend {
   // Makes memory from Allocate that was never used cheap to use for the first
   // time, where that is not so anyway. Contents stay. Advice only; any thread.
   virtual void Prepare(void* /*data*/, size_t /*size_bytes*/) {}
+
+  // Whether operations reach only what Allocate gave. Where it is so,
+  // AllocateHost gives memory that Transfer reaches; elsewhere that is the same
+  // memory, and there is nothing to transfer: the three calls below are
+  // kFailedPrecondition. kernels/device_stream.h says what they mean.
+  virtual bool has_own_memory() const { return false; }
+  virtual absl::StatusOr<Buffer> AllocateHost(size_t size_bytes) {
+    return Allocate(size_bytes);
+  }
+  // Submits copies to kToDevice or kToHost. `runs` is read before the method
+  // returns; what they name must stay until an event says that they are done.
+  virtual absl::Status Transfer(DeviceStream stream,
+                                std::span<const CopyRun> runs);
+  // The point in a stream that it has been given work up to.
+  virtual absl::StatusOr<DeviceEvent> Record(DeviceStream stream);
+  // What is submitted to `stream` from now on begins when `event` has passed.
+  virtual absl::Status Wait(DeviceStream stream, const DeviceEvent& event);
 
   // Stacks the rows of `parts` (q|k|v, gate|up) into one packed matrix. All
   // parts have the same number of columns; when their packed formats differ

@@ -48,13 +48,21 @@ struct KvLayout {
   int64_t total_bytes() const { return num_layers * layer_bytes(); }
 };
 
-// One layer of a pool; a borrowed view that never outlives a step.
+// One layer of a pool, or what a device has of it; a borrowed view that never
+// outlives a step.
 struct KvLayerView {
   std::byte* base = nullptr;  // [num_pages][G][K then V][P x D]
   KvLayout layout;
+  // Pages of one KV head: page numbers name runs of K and V, [num_pages][K then
+  // V][P x D], whatever the KV head.
+  bool is_per_head = false;
 
+  int64_t page_stride() const {
+    return is_per_head ? layout.head_bytes() : layout.page_bytes();
+  }
   std::byte* head(int64_t page, int64_t kv_head) const {
-    return base + page * layout.page_bytes() + kv_head * layout.head_bytes();
+    return base + page * page_stride() +
+           (is_per_head ? 0 : kv_head * layout.head_bytes());
   }
 };
 

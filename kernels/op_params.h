@@ -96,7 +96,8 @@ struct KvSequence {
 };
 
 // Turns q and k by their positions, leaves q in `qkv`, and writes k and v to
-// their slots in the pages of `kv`, rounding to its dtype.
+// their slots in the pages of `kv`, rounding to its dtype. Of a sequence's
+// pages only those of its rows are used.
 struct RopeStoreKvParams {
   float* qkv = nullptr;  // [T, (H + 2 G) D]: q heads, k heads, v heads
   const float* cos_sin = nullptr;         // [T, R/2, 2]

@@ -69,6 +69,13 @@ absl::StatusOr<ChatStyle> ChooseChatStyle(const ServerConfig& config,
   return ChatStyle{.format = format};
 }
 
+// Tokens of the longest request.
+int64_t MostContext(const ServerConfig& config, const ModelInfo& info) {
+  return config.context_length > 0
+             ? std::min(info.context_length, config.context_length)
+             : info.context_length;
+}
+
 absl::StatusOr<KvLayout> ChooseKvLayout(const ServerConfig& config,
                                         const ModelInfo& info) {
   KvLayout layout = {.num_layers = info.num_layers,
@@ -77,14 +84,11 @@ absl::StatusOr<KvLayout> ChooseKvLayout(const ServerConfig& config,
                      .head_dim = info.head_dim,
                      .dtype = config.kv_dtype};
   const int64_t page_bytes = layout.total_bytes();
-  int64_t context = info.context_length;
-  if (config.context_length > 0)
-    context = std::min(context, config.context_length);
   const int64_t bytes =
       config.kv_host_memory_bytes > 0
           ? config.kv_host_memory_bytes
-          : DefaultKvHostMemory(PhysicalMemoryBytes(), page_bytes, context,
-                                config.max_running);
+          : DefaultKvHostMemory(PhysicalMemoryBytes(), page_bytes,
+                                MostContext(config, info), config.max_running);
   layout.num_pages = bytes / page_bytes;
   if (layout.num_pages < kMinPages) {
     return absl::InvalidArgumentError(fmt::format(
@@ -225,8 +229,11 @@ StartError Daemon::Start(const ServerConfig& config) {
 
 absl::Status Daemon::LoadOnto(const ServerConfig& config) {
   SKV_ASSIGN_OR_RETURN(const CpuLevel level, ParseCpuLevel(config.cpu_level));
-  SKV_ASSIGN_OR_RETURN(backend_, MakeCpuBackend({.num_threads = config.threads,
-                                                 .level = level}));
+  CpuBackendOptions cpu = {.num_threads = config.threads, .level = level};
+  if (config.cpu_discrete_memory_bytes > 0) {
+    cpu.own_memory = CopyTiming::kThreads;
+  }
+  SKV_ASSIGN_OR_RETURN(backend_, MakeCpuBackend(cpu));
   const ModelLoadOptions options = {
       .max_tokens_per_step = config.max_step_tokens,
       .max_logits_per_step =
@@ -255,6 +262,12 @@ absl::Status Daemon::StartEngine(const ServerConfig& config) {
   const ModelInfo& info = loaded_.model->info();
   SKV_ASSIGN_OR_RETURN(const KvLayout layout, ChooseKvLayout(config, info));
   SKV_ASSIGN_OR_RETURN(pool_, PagePool::Create(*backend_, layout));
+  SKV_ASSIGN_OR_RETURN(
+      memory_, KvMemory::Create(
+                   *pool_, {.device_bytes = config.cpu_discrete_memory_bytes,
+                            .max_sequence_tokens =
+                                std::min(MostContext(config, info),
+                                         layout.num_pages * kPageTokens)}));
   metrics_ = std::make_shared<EngineMetrics>(config_.model_name, info,
                                              backend_->description());
   const LlmEngineOptions options = {
@@ -269,7 +282,7 @@ absl::Status Daemon::StartEngine(const ServerConfig& config) {
       .prefix_cache = config.prefix_cache};
   SKV_ASSIGN_OR_RETURN(
       engine_, MakeLlmEngine(options, *loaded_.model, *loaded_.tokenizer,
-                             *backend_, *pool_, clock_, metrics_.get()));
+                             *memory_, clock_, metrics_.get()));
   LogEvent(spdlog::level::info, "engine started",
            {{"kv_pages", layout.num_pages},
             {"kv_bytes", layout.total_bytes()},

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "cache/kv_memory.h"
 #include "cache/page_pool.h"
 #include "engine/clock.h"
 #include "engine/engine.h"
@@ -59,6 +60,7 @@ class Daemon {
   LoadedModel loaded_;
   ChatStyle chat_style_;
   std::unique_ptr<PagePool> pool_;
+  std::unique_ptr<KvMemory> memory_;
   std::shared_ptr<EngineMetrics> metrics_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<FrontEnd> front_end_;

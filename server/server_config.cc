@@ -41,6 +41,7 @@ struct RawValues {
   std::string sentence_index_kind = "mean";
   std::string kv_host_memory = "0";
   std::string kv_dtype = "f16";
+  std::string cpu_discrete_memory = "0";
   std::string slow_reader_timeout = "30s";
   std::string drain_timeout = "30s";
   std::string log_level = "info";
@@ -193,7 +194,7 @@ void AddCacheFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
       ->group(group);
 }
 
-void AddComputeFlags(CLI::App& app, ServerConfig& config) {
+void AddComputeFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
   const char* group = "Compute";
   app.add_option("--threads", config.threads,
                  "Threads of the CPU backend; 0: one per core")
@@ -203,6 +204,12 @@ void AddComputeFlags(CLI::App& app, ServerConfig& config) {
   app.add_option("--cpu_level", config.cpu_level,
                  "Instruction set: auto, portable, avx2 or avx512")
       ->check(CLI::IsMember({"auto", "portable", "avx2", "avx512"}))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--cpu_discrete_memory", raw.cpu_discrete_memory,
+                 "Play a device with so much memory of its own for K and V: "
+                 "for tests; 0: K and V are read where they are")
+      ->check(SizeWithin(0, int64_t{1} << 50))
       ->capture_default_str()
       ->group(group);
 }
@@ -276,6 +283,7 @@ void Resolve(const RawValues& raw, ServerConfig& config) {
   config.sentence_index_kind = *ParseSentenceIndexKind(raw.sentence_index_kind);
   config.kv_host_memory_bytes = *ParseByteSize(raw.kv_host_memory);
   config.kv_dtype = *ParseKvDtype(raw.kv_dtype);
+  config.cpu_discrete_memory_bytes = *ParseByteSize(raw.cpu_discrete_memory);
   config.slow_reader_timeout = *ParseDuration(raw.slow_reader_timeout);
   config.drain_timeout = *ParseDuration(raw.drain_timeout);
   config.log_level = *ParseLogLevel(raw.log_level);
@@ -305,7 +313,7 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv,
   AddModelFlags(app, config);
   AddNetworkFlags(app, config, raw);
   AddCacheFlags(app, config, raw);
-  AddComputeFlags(app, config);
+  AddComputeFlags(app, config, raw);
   AddSchedulingFlags(app, config, raw);
   AddGrpcFlags(app, config, raw);
   AddLogFlags(app, raw);

@@ -61,6 +61,7 @@ struct ServerConfig {
 
   int threads = 0;  // 0: one per core
   std::string cpu_level = "auto";
+  int64_t cpu_discrete_memory_bytes = 0;  // 0: one memory
 
   int64_t max_step_tokens = 256;
   int64_t max_prefill_tokens_beside_decode = 64;

@@ -67,7 +67,7 @@ void PlanTiles(const AttentionParams& params, int num_threads,
     AttentionTile& tile = planned.tile;
     tile.num_heads = group;
     tile.head_dim = layout.head_dim;
-    tile.page_bytes = layout.page_bytes();
+    tile.page_bytes = params.kv.page_stride();
     tile.pages = pages;
     tile.dtype = layout.dtype;
     // Last rows first: they see the most keys, and short tiles at the end
@@ -102,7 +102,7 @@ void PlanTiles(const SelectedAttentionParams& params, const float* queries,
   tile.num_rows = 1;
   tile.num_heads = params.num_heads / layout.num_kv_heads;
   tile.head_dim = layout.head_dim;
-  tile.page_bytes = layout.page_bytes();
+  tile.page_bytes = params.kv.page_stride();
   tile.pages = pages;
   tile.masks = masks;
   tile.dtype = layout.dtype;

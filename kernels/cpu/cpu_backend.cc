@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <system_error>
 #include <thread>
 
@@ -39,18 +40,21 @@ int UsableCores() {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(int num_threads, CpuLevel level)
-      : level_(level),
-        kernels_(KernelsOf(level)),
+  CpuBackend(int num_threads, const CpuBackendOptions& options)
+      : level_(options.level),
+        kernels_(KernelsOf(options.level)),
         pool_(num_threads),
         matmul_(kernels_, pool_),
-        attention_(kernels_.attention, pool_) {}
+        attention_(kernels_.attention, pool_) {
+    if (options.own_memory.has_value()) streams_.emplace(*options.own_memory);
+  }
   // Workers left behind may still read what the runners keep.
   ~CpuBackend() override { pool_.Quiesce(); }
 
   std::string description() const override {
-    return fmt::format("cpu {} {} thread{}", Name(level_), pool_.num_threads(),
-                       pool_.num_threads() == 1 ? "" : "s");
+    return fmt::format("cpu {} {} thread{}{}", Name(level_),
+                       pool_.num_threads(), pool_.num_threads() == 1 ? "" : "s",
+                       has_own_memory() ? ", memory of its own" : "");
   }
 
   absl::StatusOr<Buffer> Allocate(size_t size_bytes) override;
@@ -67,11 +71,18 @@ class CpuBackend final : public Backend {
   // still read.
   absl::Status Synchronize() override {
     pool_.Quiesce();
+    if (streams_.has_value()) streams_->AwaitAll();
     return absl::OkStatus();
   }
   void Prepare(void* data, size_t size_bytes) override {
     PopulateMemory(static_cast<std::byte*>(data), size_bytes);
   }
+
+  bool has_own_memory() const override { return streams_.has_value(); }
+  absl::Status Transfer(DeviceStream stream,
+                        std::span<const CopyRun> runs) override;
+  absl::StatusOr<DeviceEvent> Record(DeviceStream stream) override;
+  absl::Status Wait(DeviceStream stream, const DeviceEvent& event) override;
 
  private:
   static bool InArena(size_t size_bytes) {
@@ -145,6 +156,7 @@ class CpuBackend final : public Backend {
   WorkerPool pool_;
   MatMulRunner matmul_;
   AttentionRunner attention_;
+  std::optional<CopyStreams> streams_;  // of a device with memory of its own
 };
 
 absl::StatusOr<Buffer> CpuBackend::Allocate(size_t size_bytes) {
@@ -177,6 +189,33 @@ absl::Status CpuBackend::Copy(const char* operation, void* destination,
                     destination == nullptr ? "destination" : "source"));
   }
   std::memcpy(destination, source, size_bytes);
+  return absl::OkStatus();
+}
+
+absl::Status CpuBackend::Transfer(DeviceStream stream,
+                                  std::span<const CopyRun> runs) {
+  if (!streams_.has_value()) return Backend::Transfer(stream, runs);
+  streams_->Transfer(stream, runs);
+  return absl::OkStatus();
+}
+
+// Operations have run when their method returns: an event of theirs has passed
+// once no worker reads any more, and they wait for others by not beginning.
+absl::StatusOr<DeviceEvent> CpuBackend::Record(DeviceStream stream) {
+  if (!streams_.has_value()) return Backend::Record(stream);
+  if (stream != DeviceStream::kCompute) return streams_->Record(stream);
+  pool_.Quiesce();
+  return DeviceEvent{};
+}
+
+absl::Status CpuBackend::Wait(DeviceStream stream, const DeviceEvent& event) {
+  if (!streams_.has_value()) return Backend::Wait(stream, event);
+  if (event.number == 0) return absl::OkStatus();
+  if (stream == DeviceStream::kCompute) {
+    streams_->Await(event);
+  } else {
+    streams_->Wait(stream, event);
+  }
   return absl::OkStatus();
 }
 
@@ -230,7 +269,7 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(
       options.num_threads == 0 ? UsableCores() : options.num_threads;
   try {
     return std::make_unique<CpuBackend>(std::min(num_threads, kMaxThreads),
-                                        options.level);
+                                        options);
   } catch (const std::system_error& error) {
     return absl::ResourceExhaustedError(
         fmt::format("cannot start {} threads: {}", num_threads, error.what()));

@@ -133,7 +133,7 @@ double Measure(ModelRunner& runner, KvPolicy& sentence_policy, const Work& work,
   }
   const std::chrono::duration<double> elapsed =
       std::chrono::steady_clock::now() - started;
-  runner.pool().Release(runner.sequence(sequence).pages);
+  runner.End(sequence);
   runner.sequence(sequence).pages.clear();
   runner.sequence(sequence).policy_state.reset();
   return static_cast<double>(work.num_tokens) / elapsed.count();

@@ -20,7 +20,8 @@ class KvCacheTest : public ::testing::Test {
  protected:
   KvCacheTest()
       : pool_(*PagePool::Create(backend_, ScriptedModel::Layout(4))),
-        cache_(*KvCache::Create(*pool_, "full", context_)) {}
+        memory_(MakeInPlaceKvMemory(*pool_)),
+        cache_(*KvCache::Create(*memory_, "full", context_)) {}
 
   ByteTokenizer tokenizer_;
   const KvPolicyContext context_ = {
@@ -29,6 +30,7 @@ class KvCacheTest : public ::testing::Test {
           .num_layers = 1, .num_heads = 1, .num_kv_heads = 1, .head_dim = 8}};
   MemoryBackend backend_;
   std::unique_ptr<PagePool> pool_;
+  std::unique_ptr<KvMemory> memory_;
   std::unique_ptr<KvCache> cache_;
 };
 
@@ -105,14 +107,14 @@ class ReplayingPolicy final : public KvPolicy {
     return nullptr;
   }
   int64_t num_replayed() const override { return replayed_; }
-  absl::Status OnReuse(Backend&, const PagePool&, CachedSequence& sequence,
+  absl::Status OnReuse(KvMemory&, CachedSequence& sequence,
                        std::span<const int32_t> tokens) override {
     EXPECT_EQ(sequence.num_tokens, static_cast<int64_t>(tokens.size()));
     reused.emplace_back(tokens.begin(), tokens.end());
     return status;
   }
   void OnAppend(std::span<const StepSequence>) override {}
-  absl::Status Attend(Backend&, const PagePool&, const AttendInput&) override {
+  absl::Status Attend(KvMemory&, const AttendInput&) override {
     return absl::OkStatus();
   }
   void OnRelease(CachedSequence&) override {}
@@ -225,7 +227,7 @@ TEST_F(KvCacheTest, BypassNeitherFindsNorLeaves) {
 
 TEST_F(KvCacheTest, ReusesNothingWhenTurnedOff) {
   cache_.reset();
-  cache_ = *KvCache::Create(*pool_, "full", context_, {.enabled = false});
+  cache_ = *KvCache::Create(*memory_, "full", context_, {.enabled = false});
   const std::vector<int32_t> tokens = Tokens(2 * kPageTokens);
   RunThrough(*cache_, tokens);
   EXPECT_EQ(cache_->stats().cached, 0);
@@ -240,7 +242,7 @@ TEST_F(KvCacheTest, APolicyIsToldOnceOfWhatItDoesNotCompute) {
   PrefixCache prefixes(*pool_, HashPage);
   ReplayingPolicy policy(18);
   {
-    SequenceLease lease(*pool_, &prefixes, policy, {}, {});
+    SequenceLease lease(*memory_, &prefixes, policy, {}, {});
     ASSERT_TRUE(lease.Reserve(tokens.size()).ok());
     ASSERT_TRUE(lease.Begin(tokens).ok());
     EXPECT_TRUE(policy.reused.empty());
@@ -251,7 +253,7 @@ TEST_F(KvCacheTest, APolicyIsToldOnceOfWhatItDoesNotCompute) {
     lease.Register(tokens);
   }
   EXPECT_EQ(pool_->stats().cached, 2);
-  SequenceLease lease(*pool_, &prefixes, policy, {},
+  SequenceLease lease(*memory_, &prefixes, policy, {},
                       prefixes.Match("", tokens, 30));
   ASSERT_TRUE(lease.Reserve(tokens.size()).ok());
   policy.status = absl::InternalError("no index");
@@ -304,7 +306,7 @@ TEST_F(KvCacheTest, ValidatesPolicyAndOptions) {
 }
 
 TEST_F(KvCacheTest, RefusesAnUnknownDefaultPolicy) {
-  const auto cache = KvCache::Create(*pool_, "none", context_);
+  const auto cache = KvCache::Create(*memory_, "none", context_);
   EXPECT_EQ(cache.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(cache.status().message()), HasSubstr("full"));
 }

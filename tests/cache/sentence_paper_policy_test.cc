@@ -21,6 +21,7 @@ TEST(SentencePaper, EndsSentencesAtTheMarksThatAreTokens) {
 TEST(SentencePaper, RefusesReuseThatReachesIntoTheWindow) {
   MemoryBackend backend;
   const auto pool = *PagePool::Create(backend, ScriptedModel::Layout(8));
+  const auto memory = MakeInPlaceKvMemory(*pool);
   const auto policy = MakeSentencePaperPolicy({1, 1, 1, 8}, {'.'});
   EXPECT_EQ(policy->num_replayed(), 32);
   const std::vector<int32_t> tokens(60, 'a');
@@ -28,8 +29,7 @@ TEST(SentencePaper, RefusesReuseThatReachesIntoTheWindow) {
     CachedSequence sequence;
     sequence.num_prompt = num_prompt;
     sequence.policy_state = policy->NewState({});
-    return policy
-        ->OnReuse(backend, *pool, sequence, std::span(tokens).first(count))
+    return policy->OnReuse(*memory, sequence, std::span(tokens).first(count))
         .code();
   };
   EXPECT_EQ(reuse(92, 60), absl::StatusCode::kOk);

@@ -23,18 +23,12 @@ std::vector<int64_t> PositionsOf(const ChosenPages& chosen) {
     EXPECT_NE(chosen.masks[i], 0);
     for (int64_t t = 0; t < kPageTokens; ++t) {
       if ((chosen.masks[i] >> t & 1) != 0) {
-        positions.push_back((chosen.pages[i] - 100) * kPageTokens + t);
+        positions.push_back(chosen.pages[i] * kPageTokens + t);
       }
     }
   }
   EXPECT_EQ(static_cast<int64_t>(positions.size()), chosen.num_tokens);
   return positions;
-}
-
-std::vector<int32_t> PageTable(int64_t num_tokens) {
-  std::vector<int32_t> table((num_tokens + kPageTokens - 1) / kPageTokens);
-  std::iota(table.begin(), table.end(), 100);
-  return table;
 }
 
 struct Choice {
@@ -50,8 +44,7 @@ Choice Choose(const SelectionLimits& limits, const std::vector<int32_t>& ends,
   Choice choice;
   choice.sentences.assign(sentences.begin(), sentences.end());
   ChosenPages chosen;
-  selector.AppendPages(limits, spans, sentences, PageTable(num_tokens),
-                       &chosen);
+  selector.ListPages(limits, spans, sentences, &chosen);
   choice.positions = PositionsOf(chosen);
   return choice;
 }

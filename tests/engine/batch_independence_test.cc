@@ -65,12 +65,13 @@ std::vector<Collected> Answers(const std::string& path,
   layout.num_kv_heads = info.num_kv_heads;
   layout.head_dim = info.head_dim;
   const auto pool = PagePool::Create(*backend, layout).value();
+  const auto memory = MakeInPlaceKvMemory(*pool);
   LlmEngineOptions options;
   options.max_step_tokens = settings.max_step_tokens;
   options.max_prefill_tokens_beside_decode = settings.prefill_beside_decode;
   const SystemClock clock;
   const auto engine = MakeLlmEngine(options, *loaded.model, *loaded.tokenizer,
-                                    *backend, *pool, clock, nullptr)
+                                    *memory, clock, nullptr)
                           .value();
   std::vector<std::shared_ptr<TokenStream>> streams;
   for (const GenerateRequest& request : requests) {

@@ -66,7 +66,8 @@ class CoreHarness final : public EngineObserver {
       : model(options.model),
         pool(*PagePool::Create(backend,
                                ScriptedModel::Layout(options.num_pages))),
-        cache(*KvCache::Create(*pool, "full", {.tokenizer = &tokenizer},
+        memory(MakeInPlaceKvMemory(*pool)),
+        cache(*KvCache::Create(*memory, "full", {.tokenizer = &tokenizer},
                                options.prefixes)),
         queue(std::make_shared<RequestQueue>(
             RequestQueueLimits{options.engine.max_waiting,
@@ -123,6 +124,7 @@ class CoreHarness final : public EngineObserver {
   ByteTokenizer tokenizer;
   ScriptedModel model;
   std::unique_ptr<PagePool> pool;
+  std::unique_ptr<KvMemory> memory;
   std::unique_ptr<KvCache> cache;
   std::shared_ptr<RequestQueue> queue;
   const int64_t max_request_tokens;

@@ -69,7 +69,7 @@ TEST(GoldenModel, Stories260kGreedyTextAndTopLogits) {
           << c["prompt"] << " step " << step;
       ++steps;
     }
-    runner.pool().Release(runner.sequence(sequence).pages);
+    runner.End(sequence);
   }
   EXPECT_GT(steps, 100u);
 }
@@ -141,7 +141,7 @@ TEST_F(GoldenSmolLmText, BestTokensAtDecisiveSteps) {
             ++missed;
             EXPECT_LT(margin, 1.0) << "step " << step;
           });
-    runner_->pool().Release(runner_->sequence(sequence).pages);
+    runner_->End(sequence);
   }
   EXPECT_GT(decisive, 300);
   EXPECT_LE(missed, 2) << "of " << decisive;
@@ -164,7 +164,7 @@ TEST_F(GoldenSmolLmText, IsTheSameUpToTheFirstNearTie) {
       next = {Greedy(runner_->Step(sequence, next).front())};
     }
     EXPECT_EQ(generated, Tokens(ids.begin(), ids.begin() + safe)) << c["name"];
-    runner_->pool().Release(runner_->sequence(sequence).pages);
+    runner_->End(sequence);
   }
 }
 
@@ -233,7 +233,7 @@ TEST(GoldenModel, SmolLmLossOfLongTexts) {
             sums[position / bucket] += loss;
             ++counts[position / bucket];
           });
-    runner.pool().Release(runner.sequence(sequence).pages);
+    runner.End(sequence);
     const double mean = total / static_cast<double>(tokens->size() - first);
     const Json& expected = c["float32"];
     EXPECT_NEAR(mean, expected["mean"].get<double>(), 0.01);

@@ -263,7 +263,7 @@ class Forward : public testing::Test {
  protected:
   // The status of one step.
   absl::Status Step(std::span<const ForwardSequence> batch) {
-    return runner_.model().Forward(batch, runner_.pool(), &logits_);
+    return runner_.model().Forward(batch, runner_.memory(), &logits_);
   }
   CachedSequence& NewSequence(int64_t pages) {
     CachedSequence& sequence = runner_.sequence(runner_.Add());
@@ -326,12 +326,11 @@ class NotingPolicy final : public KvPolicy {
     }
     *notes_ += "; ";
   }
-  absl::Status Attend(Backend& backend, const PagePool& pool,
-                      const AttendInput& input) override {
+  absl::Status Attend(KvMemory& memory, const AttendInput& input) override {
     *notes_ += "attend " + std::to_string(input.layer) + " of " +
                std::to_string(input.kv_sequences.size()) + "; ";
     if (fails_) return absl::InternalError("no attention today");
-    return MakeFullPolicy()->Attend(backend, pool, input);
+    return MakeFullPolicy()->Attend(memory, input);
   }
   void OnRelease(CachedSequence&) override {}
 

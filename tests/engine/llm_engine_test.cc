@@ -51,8 +51,9 @@ class LlmEngineTest : public ::testing::Test {
  protected:
   void Start(const LlmEngineOptions& options = {}, int64_t num_pages = 64) {
     pool_ = *PagePool::Create(backend_, ScriptedModel::Layout(num_pages));
-    auto engine = MakeLlmEngine(options, model_, tokenizer_, backend_, *pool_,
-                                clock_, &observer_);
+    memory_ = MakeInPlaceKvMemory(*pool_);
+    auto engine = MakeLlmEngine(options, model_, tokenizer_, *memory_, clock_,
+                                &observer_);
     ASSERT_TRUE(engine.ok()) << engine.status();
     engine_ = *std::move(engine);
   }
@@ -73,6 +74,7 @@ class LlmEngineTest : public ::testing::Test {
   ScriptedModel model_;
   RefusalCounter observer_;
   std::unique_ptr<PagePool> pool_;
+  std::unique_ptr<KvMemory> memory_;
   absl::Notification reached_;
   absl::Notification released_;
   std::unique_ptr<Engine> engine_;
@@ -154,11 +156,12 @@ TEST_F(LlmEngineTest, RefusesOptionsByFieldAndValue) {
       {"policy", [](auto& o) { o.default_kv_policy = "some"; }},
   };
   pool_ = *PagePool::Create(backend_, ScriptedModel::Layout(4));
+  memory_ = MakeInPlaceKvMemory(*pool_);
   for (const Case& c : cases) {
     LlmEngineOptions options;
     c.spoil(options);
-    const auto engine = MakeLlmEngine(options, model_, tokenizer_, backend_,
-                                      *pool_, clock_, nullptr);
+    const auto engine =
+        MakeLlmEngine(options, model_, tokenizer_, *memory_, clock_, nullptr);
     EXPECT_EQ(engine.status().code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(engine.status().message()), HasSubstr(c.field));
   }

@@ -179,7 +179,7 @@ TEST_F(PaperPolicy, TakesAPrefixThatIsInThePool) {
   for (const int32_t page : cached.pages) runner.pool().Share(page);
   cached.num_tokens = reused;
   ASSERT_TRUE(paper_.policy()
-                  .OnReuse(runner.backend(), runner.pool(), cached,
+                  .OnReuse(runner.memory(), cached,
                            std::span(prompt).first(static_cast<size_t>(reused)))
                   .ok());
   const PaperRun run =

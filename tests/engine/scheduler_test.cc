@@ -18,7 +18,8 @@ class SchedulerTest : public ::testing::Test {
     scheduler_.reset();
     cache_.reset();
     pool_ = *PagePool::Create(backend_, ScriptedModel::Layout(num_pages));
-    cache_ = *KvCache::Create(*pool_, "full", {.tokenizer = &tokenizer_});
+    memory_ = MakeInPlaceKvMemory(*pool_);
+    cache_ = *KvCache::Create(*memory_, "full", {.tokenizer = &tokenizer_});
     scheduler_ = std::make_unique<Scheduler>(limits, *cache_);
   }
   ~SchedulerTest() override { scheduler_.reset(); }
@@ -71,6 +72,7 @@ class SchedulerTest : public ::testing::Test {
   MemoryBackend backend_;
   ByteTokenizer tokenizer_;
   std::unique_ptr<PagePool> pool_;
+  std::unique_ptr<KvMemory> memory_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Scheduler> scheduler_;
   int64_t next_arrival_ = 0;

@@ -203,8 +203,7 @@ TEST_P(SentencePolicyTest, ReusedPagesGiveTheSame) {
     cached.num_tokens = reused;
     ASSERT_LE(reused, 400 - policies_.back()->num_replayed());
     ASSERT_TRUE(policies_.back()
-                    ->OnReuse(runner_.backend(), runner_.pool(), cached,
-                              all.first(reused))
+                    ->OnReuse(runner_.memory(), cached, all.first(reused))
                     .ok());
     Logits logits = {
         runner_.RunAll(sequence, all.subspan(reused, 400 - reused), 400)

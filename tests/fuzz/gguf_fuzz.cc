@@ -51,6 +51,7 @@ void RunOneStep(Model& model) {
                                          .head_dim = info.head_dim,
                                          .dtype = DType::kF32});
   if (!pool.ok()) return;
+  const auto memory = MakeInPlaceKvMemory(**pool);
   CachedSequence sequence;
   SKV_CHECK((*pool)->Take(1, &sequence.pages).ok());
   const std::vector<int32_t> tokens = {
@@ -59,7 +60,7 @@ void RunOneStep(Model& model) {
   const ForwardSequence entry{&sequence, policy.get(), tokens, 1};
   std::span<const float> logits;
   const absl::Status status =
-      model.Forward(std::span(&entry, 1), **pool, &logits);
+      model.Forward(std::span(&entry, 1), *memory, &logits);
   // A context of one token is the only reason to refuse.
   SKV_CHECK(status.ok() || info.context_length < 2);
 }

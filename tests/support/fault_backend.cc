@@ -49,6 +49,28 @@ absl::Status FaultBackend::CopyToHost(void* destination, const void* source,
   return inner_->CopyToHost(destination, source, size_bytes);
 }
 
+absl::StatusOr<Buffer> FaultBackend::AllocateHost(size_t size_bytes) {
+  SKV_RETURN_IF_ERROR(Count("AllocateHost"));
+  return inner_->AllocateHost(size_bytes);
+}
+
+absl::Status FaultBackend::Transfer(DeviceStream stream,
+                                    std::span<const CopyRun> runs) {
+  SKV_RETURN_IF_ERROR(Count("Transfer"));
+  return inner_->Transfer(stream, runs);
+}
+
+absl::StatusOr<DeviceEvent> FaultBackend::Record(DeviceStream stream) {
+  SKV_RETURN_IF_ERROR(Count("Record"));
+  return inner_->Record(stream);
+}
+
+absl::Status FaultBackend::Wait(DeviceStream stream, const DeviceEvent& event) {
+  SKV_RETURN_IF_ERROR(Count("Wait"));
+  if (forgotten_ == std::pair(stream, event.stream)) return absl::OkStatus();
+  return inner_->Wait(stream, event);
+}
+
 void FaultBackend::Prepare(void* data, size_t size_bytes) {
   inner_->Prepare(data, size_bytes);
 }

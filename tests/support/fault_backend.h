@@ -6,7 +6,9 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "kernels/backend.h"
 
@@ -47,6 +49,16 @@ class FaultBackend final : public Backend {
                           size_t size_bytes) override;
   absl::Status Synchronize() override;
   void Prepare(void* data, size_t size_bytes) override;
+  bool has_own_memory() const override { return inner_->has_own_memory(); }
+  absl::StatusOr<Buffer> AllocateHost(size_t size_bytes) override;
+  absl::Status Transfer(DeviceStream stream,
+                        std::span<const CopyRun> runs) override;
+  absl::StatusOr<DeviceEvent> Record(DeviceStream stream) override;
+  absl::Status Wait(DeviceStream stream, const DeviceEvent& event) override;
+  // From now on nothing of `stream` waits for events of `for_stream`.
+  void ForgetWaits(DeviceStream stream, DeviceStream for_stream) {
+    forgotten_ = {stream, for_stream};
+  }
 
  private:
   // Counts a call; the ordered error when it is the one to fail.
@@ -77,6 +89,7 @@ class FaultBackend final : public Backend {
   absl::Status status_;
   std::string failed_method_;
   std::function<void(const SelectedAttentionParams&)> observer_;
+  std::optional<std::pair<DeviceStream, DeviceStream>> forgotten_;
 };
 
 }  // namespace sentencekv

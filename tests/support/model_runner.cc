@@ -35,10 +35,14 @@ ModelRunner::ModelRunner(const std::string& path,
   CpuBackendOptions cpu;
   cpu.num_threads = options.num_threads;
   cpu.level = OrFail(ParseCpuLevel(options.cpu_level));
+  if (options.num_frames > 0) cpu.own_memory = CopyTiming::kLatest;
   backend_ = OrFail(MakeCpuBackend(cpu));
-  if (options.on_selections) {
+  if (options.on_selections || options.forgotten_waits) {
     auto observed = std::make_unique<FaultBackend>(std::move(backend_));
     observed->ObserveSelections(options.on_selections);
+    if (const auto& waits = options.forgotten_waits) {
+      observed->ForgetWaits(waits->first, waits->second);
+    }
     backend_ = std::move(observed);
   }
   const Checkpoint checkpoint = OrFail(OpenCheckpoint(path));
@@ -54,7 +58,14 @@ ModelRunner::ModelRunner(const std::string& path,
                            .head_dim = info.head_dim,
                            .dtype = options.kv_dtype};
   pool_ = OrFail(PagePool::Create(*backend_, layout));
+  memory_ = OrFail(KvMemory::Create(
+      *pool_, {.device_bytes = options.num_frames * layout.page_bytes(),
+               .max_sequence_tokens = config.context_length}));
   policy_ = MakeFullPolicy();
+}
+
+ModelRunner::~ModelRunner() {
+  for (const auto& sequence : sequences_) memory_->Release(*sequence);
 }
 
 size_t ModelRunner::Add() { return Add(*policy_, {}, /*num_prompt=*/0); }
@@ -66,6 +77,12 @@ size_t ModelRunner::Add(KvPolicy& policy, const KvOptions& kv_options,
   sequences_.back()->num_prompt = num_prompt;
   sequences_.back()->policy_state = policy.NewState(kv_options);
   return sequences_.size() - 1;
+}
+
+void ModelRunner::End(size_t index) {
+  memory_->Release(*sequences_[index]);
+  pool_->Release(sequences_[index]->pages);
+  sequences_[index]->pages.clear();
 }
 
 std::vector<std::vector<float>> ModelRunner::Step(std::span<const Feed> feeds) {
@@ -81,7 +98,7 @@ std::vector<std::vector<float>> ModelRunner::Step(std::span<const Feed> feeds) {
         {&sequence, policies_[feed.sequence], feed.tokens, feed.num_logits});
   }
   std::span<const float> logits;
-  OrFail(model_->Forward(batch, *pool_, &logits));
+  OrFail(model_->Forward(batch, *memory_, &logits));
   const auto vocab = static_cast<size_t>(model_->info().vocab_size);
   std::vector<std::vector<float>> rows;
   for (size_t begin = 0; begin < logits.size(); begin += vocab) {

@@ -4,10 +4,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "cache/kv_memory.h"
 #include "cache/kv_policy.h"
 #include "cache/page_pool.h"
 #include "engine/model.h"
@@ -23,6 +26,11 @@ struct ModelRunnerOptions {
   std::string cpu_level;  // "" is the highest
   ModelLoadOptions load;
   int64_t context_length = 0;  // 0: the model's own
+  // Frames of a device with memory of its own, whose copies run as late as
+  // events allow; 0: K and V are used in place.
+  int64_t num_frames = 0;
+  // With frames: waits that are left out, see FaultBackend::ForgetWaits.
+  std::optional<std::pair<DeviceStream, DeviceStream>> forgotten_waits;
   // Sees every SelectedAttention; may be null.
   std::function<void(const SelectedAttentionParams&)> on_selections;
 };
@@ -34,12 +42,15 @@ class ModelRunner {
   // Loads the network of `path`; its tokenizer is left alone.
   explicit ModelRunner(const std::string& path,
                        const ModelRunnerOptions& options = {});
+  ~ModelRunner();
 
   // A new sequence under `full`; its index.
   size_t Add();
   // One under another policy, which must outlive the runner.
   size_t Add(KvPolicy& policy, const KvOptions& kv_options, int64_t num_prompt);
   CachedSequence& sequence(size_t index) { return *sequences_[index]; }
+  // Gives up its pages; it is not used again.
+  void End(size_t index);
 
   struct Feed {
     size_t sequence = 0;
@@ -59,12 +70,14 @@ class ModelRunner {
 
   Model& model() { return *model_; }
   PagePool& pool() { return *pool_; }
+  KvMemory& memory() { return *memory_; }
   Backend& backend() { return *backend_; }
 
  private:
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
   std::unique_ptr<PagePool> pool_;
+  std::unique_ptr<KvMemory> memory_;
   std::unique_ptr<KvPolicy> policy_;
   std::vector<std::unique_ptr<CachedSequence>> sequences_;
   std::vector<KvPolicy*> policies_;  // of the sequences

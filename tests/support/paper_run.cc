@@ -100,7 +100,7 @@ PaperRun PaperRunner::Run(const KvOptions& options,
   const size_t sequence = Add(options, prompt);
   PaperRun run =
       Generate(sequence, Prefill(sequence, prompt, chunk), num_tokens);
-  runner_->pool().Release(runner_->sequence(sequence).pages);
+  runner_->End(sequence);
   runner_->sequence(sequence).pages.clear();
   return run;
 }

@@ -80,11 +80,12 @@ void ScriptedModel::FailForward(int64_t index, absl::Status status) {
 }
 
 absl::Status ScriptedModel::Forward(std::span<const ForwardSequence> batch,
-                                    const PagePool& pool,
+                                    KvMemory& memory,
                                     std::span<const float>* logits) {
   const int64_t index = num_forwards_++;
   if (on_forward_) on_forward_(batch);
   CheckContract(batch);
+  const PagePool& pool = memory.pool();
   const KvLayerView layer = pool.layer(0);
   if (const auto failure = failures_.find(index); failure != failures_.end()) {
     for (const ForwardSequence& entry : batch) {

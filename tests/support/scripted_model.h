@@ -64,8 +64,7 @@ class ScriptedModel final : public Model {
   int64_t max_logits_per_step() const override {
     return options_.max_logits_per_step;
   }
-  absl::Status Forward(std::span<const ForwardSequence> batch,
-                       const PagePool& pool,
+  absl::Status Forward(std::span<const ForwardSequence> batch, KvMemory& memory,
                        std::span<const float>* logits) override;
 
  private:

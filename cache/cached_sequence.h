@@ -44,6 +44,9 @@ class PolicyState {
 class Residency {
  public:
   virtual ~Residency() = default;
+
+  // Copied to the device for it so far.
+  virtual int64_t bytes_streamed() const = 0;
 };
 
 // Its page table, its policy's state, and what of it is on the device.

@@ -31,6 +31,9 @@ struct ResidentLayer {
 
 struct SequenceResidency final : Residency {
   std::vector<ResidentLayer> layers;
+  int64_t bytes_fetched = 0;
+
+  int64_t bytes_streamed() const override { return bytes_fetched; }
 };
 
 class DeviceKvMemory final : public KvMemory {
@@ -52,6 +55,9 @@ class DeviceKvMemory final : public KvMemory {
   absl::Status BringChosen(int64_t layer, int64_t kv_head,
                            CachedSequence& sequence, const ChosenPages& chosen,
                            std::vector<int32_t>* numbers) override;
+  absl::Status Prefetch(int64_t layer, int64_t kv_head,
+                        CachedSequence& sequence,
+                        const ChosenPages& chosen) override;
   absl::Status Ready() override;
   absl::Status Save(int64_t layer, CachedSequence& sequence, int64_t begin,
                     int64_t end) override;
@@ -87,9 +93,11 @@ class DeviceKvMemory final : public KvMemory {
                                   ResidentLayer& resident,
                                   const CachedSequence& sequence, int32_t page,
                                   uint16_t tokens);
+  // Submits the copies that were asked for.
+  absl::Status SubmitFetches();
   // Has `size_bytes` at an offset of a page copied to a frame, by Ready.
-  void Fetch(int64_t layer, int32_t host_page, int32_t frame, int64_t offset,
-             int64_t size_bytes);
+  void Fetch(int64_t layer, const CachedSequence& sequence, int32_t page,
+             int32_t frame, int64_t offset, int64_t size_bytes);
   void Evict(int32_t frame);
   // Operations issued after Ready use the frame.
   void WaitFor(int32_t frame);
@@ -117,7 +125,6 @@ class DeviceKvMemory final : public KvMemory {
   std::vector<int32_t> filled_frames_;
   std::vector<int32_t> read_pages_;
   uint64_t fetch_after_host_ = 0;
-  bool fetch_after_compute_ = false;
   // What operations wait for after it.
   uint64_t compute_after_device_ = 0;
   uint64_t compute_after_host_ = 0;
@@ -170,19 +177,22 @@ void DeviceKvMemory::Evict(int32_t frame) {
   ++transfers_.evictions;
 }
 
-void DeviceKvMemory::Fetch(int64_t layer, int32_t host_page, int32_t frame,
-                           int64_t offset, int64_t size_bytes) {
+void DeviceKvMemory::Fetch(int64_t layer, const CachedSequence& sequence,
+                           int32_t page, int32_t frame, int64_t offset,
+                           int64_t size_bytes) {
+  const int32_t host_page = sequence.pages[static_cast<size_t>(page)];
   fetches_.push_back({frame_data(frame) + offset,
                       host_data(layer, host_page) + offset,
                       static_cast<size_t>(size_bytes)});
   filled_frames_.push_back(frame);
   read_pages_.push_back(host_page);
-  // The frame's memory may still be read by operations and copies of its last
-  // use, and the page may still be on its way to the pool.
-  fetch_after_compute_ = true;
+  // The copy that saves what the frame held may not be done, nor that of the
+  // page to the pool.
   fetch_after_host_ = std::max(
       {fetch_after_host_, events(frame).saved, page_events(host_page).written});
   transfers_.bytes_to_device += size_bytes;
+  static_cast<SequenceResidency&>(*sequence.residency).bytes_fetched +=
+      size_bytes;
 }
 
 void DeviceKvMemory::WaitFor(int32_t frame) {
@@ -209,8 +219,7 @@ absl::StatusOr<int32_t> DeviceKvMemory::BringPage(
   WaitFor(frame);
   if (page * kPageTokens < resident.num_saved) {
     ++transfers_.misses;
-    Fetch(layer, sequence.pages[static_cast<size_t>(page)], frame, 0,
-          pool_.layout().page_bytes());
+    Fetch(layer, sequence, page, frame, 0, pool_.layout().page_bytes());
   }
   return frame;
 }
@@ -271,7 +280,7 @@ std::optional<int32_t> DeviceKvMemory::BringRun(int64_t layer, int64_t kv_head,
   transfers_.evictions += runs.num_evictions() - num_evictions;
   ++transfers_.chosen_misses;
   const int64_t head_bytes = pool_.layout().head_bytes();
-  Fetch(layer, sequence.pages[static_cast<size_t>(page)],
+  Fetch(layer, sequence, page,
         resident.chosen_frames[static_cast<size_t>(*slot)],
         kv_head * head_bytes, head_bytes);
   return number(*slot);
@@ -305,36 +314,53 @@ absl::Status DeviceKvMemory::BringChosen(int64_t layer, int64_t kv_head,
   return absl::OkStatus();
 }
 
+absl::Status DeviceKvMemory::Prefetch(int64_t layer, int64_t kv_head,
+                                      CachedSequence& sequence,
+                                      const ChosenPages& chosen) {
+  ResidentLayer& resident = LayerOf(sequence, layer);
+  for (size_t i = 0; i < chosen.pages.size(); ++i) {
+    const int32_t page = chosen.pages[i];
+    if (resident.frames[static_cast<size_t>(page)] >= 0) continue;
+    BringRun(layer, kv_head, resident, sequence, page, chosen.masks[i]);
+  }
+  SKV_RETURN_IF_ERROR(SubmitFetches());
+  // Operations that use it will wait for it.
+  compute_after_device_ = 0;
+  return absl::OkStatus();
+}
+
+absl::Status DeviceKvMemory::SubmitFetches() {
+  if (fetches_.empty()) return absl::OkStatus();
+  Backend& device = backend();
+  SKV_ASSIGN_OR_RETURN(const DeviceEvent computed,
+                       device.Record(DeviceStream::kCompute));
+  SKV_RETURN_IF_ERROR(device.Wait(DeviceStream::kToDevice, computed));
+  SKV_RETURN_IF_ERROR(device.Wait(
+      DeviceStream::kToDevice,
+      {DeviceStream::kToHost, std::exchange(fetch_after_host_, 0)}));
+  SKV_RETURN_IF_ERROR(device.Transfer(DeviceStream::kToDevice, fetches_));
+  SKV_ASSIGN_OR_RETURN(const DeviceEvent filled,
+                       device.Record(DeviceStream::kToDevice));
+  for (const int32_t frame : filled_frames_) {
+    events(frame).filled = filled.number;
+  }
+  for (const int32_t page : read_pages_) {
+    page_events(page).read = filled.number;
+  }
+  compute_after_device_ = filled.number;
+  fetches_.clear();
+  filled_frames_.clear();
+  read_pages_.clear();
+  return absl::OkStatus();
+}
+
 absl::Status DeviceKvMemory::Ready() {
   const Stopwatch time(&transfers_.seconds_stalled);
-  Backend& device = backend();
-  if (!fetches_.empty()) {
-    if (std::exchange(fetch_after_compute_, false)) {
-      SKV_ASSIGN_OR_RETURN(const DeviceEvent computed,
-                           device.Record(DeviceStream::kCompute));
-      SKV_RETURN_IF_ERROR(device.Wait(DeviceStream::kToDevice, computed));
-    }
-    SKV_RETURN_IF_ERROR(device.Wait(
-        DeviceStream::kToDevice,
-        {DeviceStream::kToHost, std::exchange(fetch_after_host_, 0)}));
-    SKV_RETURN_IF_ERROR(device.Transfer(DeviceStream::kToDevice, fetches_));
-    SKV_ASSIGN_OR_RETURN(const DeviceEvent filled,
-                         device.Record(DeviceStream::kToDevice));
-    for (const int32_t frame : filled_frames_) {
-      events(frame).filled = filled.number;
-    }
-    for (const int32_t page : read_pages_) {
-      page_events(page).read = filled.number;
-    }
-    compute_after_device_ = filled.number;
-    fetches_.clear();
-    filled_frames_.clear();
-    read_pages_.clear();
-  }
-  SKV_RETURN_IF_ERROR(device.Wait(
+  SKV_RETURN_IF_ERROR(SubmitFetches());
+  SKV_RETURN_IF_ERROR(backend().Wait(
       DeviceStream::kCompute,
       {DeviceStream::kToDevice, std::exchange(compute_after_device_, 0)}));
-  return device.Wait(
+  return backend().Wait(
       DeviceStream::kCompute,
       {DeviceStream::kToHost, std::exchange(compute_after_host_, 0)});
 }

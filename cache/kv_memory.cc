@@ -29,6 +29,10 @@ class InPlaceKvMemory final : public KvMemory {
     }
     return absl::OkStatus();
   }
+  absl::Status Prefetch(int64_t, int64_t, CachedSequence&,
+                        const ChosenPages&) override {
+    return absl::OkStatus();
+  }
   absl::Status Ready() override { return absl::OkStatus(); }
   absl::Status Save(int64_t, CachedSequence&, int64_t, int64_t) override {
     return absl::OkStatus();

@@ -86,6 +86,11 @@ class KvMemory {
                                    CachedSequence& sequence,
                                    const ChosenPages& chosen,
                                    std::vector<int32_t>* numbers) = 0;
+  // Has what may be chosen next copied, where there is room, and waits for
+  // nothing. After the operation of a use; a hint.
+  virtual absl::Status Prefetch(int64_t layer, int64_t kv_head,
+                                CachedSequence& sequence,
+                                const ChosenPages& chosen) = 0;
   // Operations issued from now on find what was brought.
   virtual absl::Status Ready() = 0;
   // An operation that writes positions begin..end-1 has been issued: the pool

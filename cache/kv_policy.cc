@@ -57,6 +57,7 @@ std::optional<std::string_view> SentenceOnlyOption(const KvOptions& options) {
   if (options.recent_tokens) return "recent_tokens";
   if (options.dense_tokens) return "dense_tokens";
   if (options.reuse_bonus) return "reuse_bonus";
+  if (options.strict) return "strict";
   return std::nullopt;
 }
 

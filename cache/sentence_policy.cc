@@ -64,6 +64,8 @@ class SentencePolicy final : public KvPolicy {
   void SplitRows(const AttendInput& input);
   absl::Status Score(Backend& backend, const AttendInput& input);
   void Select(int64_t layer);
+  // Has what the next step will read copied, where steps do not wait for it.
+  absl::Status PrefetchNext(KvMemory& memory, int64_t layer);
   absl::Status UpdateIndex(KvMemory& memory, const AttendInput& input);
   // Writes the entries that are missing in a layer.
   absl::Status IndexMissing(KvMemory& memory, int64_t layer,
@@ -78,6 +80,7 @@ class SentencePolicy final : public KvPolicy {
   std::vector<float> scores_;
   SentenceSelector selector_;
   std::vector<ChosenPages> chosen_;  // [rows * G]
+  ChosenPages next_;
   std::vector<ChosenRow> chosen_rows_;
   std::vector<SentenceIndexItem> index_items_;
   ReadTotals totals_;
@@ -100,6 +103,7 @@ std::unique_ptr<PolicyState> SentencePolicy::NewState(
       static_cast<float>(options.query_blend.value_or(settings.query_blend));
   settings.reuse_bonus =
       static_cast<float>(options.reuse_bonus.value_or(settings.reuse_bonus));
+  settings.strict = options.strict.value_or(settings.strict);
   settings.trace_sources = options.trace_sources;
   return std::make_unique<SentenceState>(shape_, marks_, settings);
 }
@@ -146,6 +150,7 @@ absl::Status SentencePolicy::Attend(KvMemory& memory,
     Select(input.layer);
   }
   SKV_RETURN_IF_ERROR(AttendToChosen(memory, input, chosen_rows_));
+  SKV_RETURN_IF_ERROR(PrefetchNext(memory, input.layer));
   return UpdateIndex(memory, input);
 }
 
@@ -186,6 +191,10 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
   for (Row& row : rows_) {
     SentenceState& state = *row.state;
     SKV_RETURN_IF_ERROR(state.PrepareScoring(backend));
+    if (!state.settings.strict) {
+      SKV_RETURN_IF_ERROR(state.lagging.SetQuery(
+          backend, input.layer, input.qkv + row.step->row_begin * row_width));
+    }
     const auto num_entries = static_cast<int64_t>(row.spans.ends.size());
     float* const query_sum = state.query_sum(input.layer);
     const float prior_weight = PriorWeight(state.settings, *row.step->sequence);
@@ -228,8 +237,10 @@ void SentencePolicy::Select(int64_t layer) {
       const std::span<float> scores(item.scores,
                                     static_cast<size_t>(item.num_entries));
       row.state->AddReuseBonus(layer, g, scores);
-      const auto sentences =
-          selector_.ChooseSentences(limits, row.spans, scores);
+      auto sentences = selector_.ChooseSentences(limits, row.spans, scores);
+      if (!row.state->settings.strict) {
+        sentences = row.state->lagging.Read(layer, g, sentences);
+      }
       ChosenPages& chosen = chosen_[i];
       selector_.ListPages(limits, row.spans, sentences, &chosen);
       totals_.counts += row.state->reads.AddSelection(
@@ -243,6 +254,19 @@ void SentencePolicy::Select(int64_t layer) {
           {row.step->sequence, row.step->row_begin, g, &chosen});
     }
   }
+}
+
+absl::Status SentencePolicy::PrefetchNext(KvMemory& memory, int64_t layer) {
+  for (const Row& row : rows_) {
+    if (row.state->settings.strict) continue;
+    for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
+      selector_.ListPages(row.state->settings.limits, row.spans,
+                          row.state->lagging.Next(layer, g), &next_);
+      SKV_RETURN_IF_ERROR(
+          memory.Prefetch(layer, g, *row.step->sequence, next_));
+    }
+  }
+  return absl::OkStatus();
 }
 
 // Entries of the sentences that closed in this step, whose keys are written by

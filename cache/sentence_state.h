@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "cache/kv_policy.h"
+#include "cache/lagging_choice.h"
 #include "cache/prompt_window.h"
 #include "cache/read_log.h"
 #include "cache/segmenter.h"
@@ -29,6 +30,8 @@ struct SentenceSettings {
   float query_blend = 0;
   // Scores of the sentences that the step before has read are 1 + this as high.
   float reuse_bonus = 0;
+  // A step reads what it chooses, not what the step before chose.
+  bool strict = true;
   // Of each generated sentence; 0: no trace.
   int64_t trace_sources = 0;
 };
@@ -40,6 +43,7 @@ class SentenceState final : public PolicyState {
                 const SentenceSettings& settings)
       : segmenter(std::move(marks), SegmenterOptions()),
         index(shape, settings.index_kind),
+        lagging(shape),
         reads(shape.num_layers, shape.num_kv_heads, settings.trace_sources),
         settings(settings),
         shape_(shape) {}
@@ -97,6 +101,7 @@ class SentenceState final : public PolicyState {
 
   Segmenter segmenter;
   SentenceIndex index;
+  LaggingChoice lagging;  // where settings.strict is not
   ReadLog reads;
   const SentenceSettings settings;
 

@@ -100,6 +100,7 @@ struct Usage {
   double tokens_attended_per_step = 0;
   // Share of the sentences chosen that the step before had chosen too.
   double selection_overlap = 0;
+  int64_t bytes_streamed = 0;   // to the device; 0 where K and V are in place
   absl::Duration queue_time;    // submitted to first scheduled
   absl::Duration prefill_time;  // first scheduled to first token
   absl::Duration total_time;    // submitted to finished

@@ -40,6 +40,11 @@ Usage UsageOf(const ActiveRequest& request, absl::Time now) {
     usage.queue_time = usage.total_time;
   }
   AddReadUsage(request, &usage);
+  if (request.lease != nullptr &&
+      request.lease->sequence().residency != nullptr) {
+    usage.bytes_streamed =
+        request.lease->sequence().residency->bytes_streamed();
+  }
   return usage;
 }
 

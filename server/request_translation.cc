@@ -139,6 +139,7 @@ grpc::Status ToKv(const v1::GenerateRequest& request, const ServedModel& served,
     options->index_kind = *kind;
   }
   if (wire.has_prior()) options->prior = wire.prior();
+  if (wire.has_strict()) options->strict = wire.strict();
   if (wire.has_prior_half_life())
     options->prior_half_life = wire.prior_half_life();
   if (wire.has_query_blend()) options->query_blend = wire.query_blend();
@@ -208,6 +209,7 @@ void ToWire(const Finish& finish, v1::Finish* wire) {
   usage->set_sentences_indexed(from.sentences_indexed);
   usage->set_tokens_attended_per_step(from.tokens_attended_per_step);
   usage->set_selection_overlap(from.selection_overlap);
+  usage->set_bytes_streamed(from.bytes_streamed);
   usage->set_queue_seconds(absl::ToDoubleSeconds(from.queue_time));
   usage->set_prefill_seconds(absl::ToDoubleSeconds(from.prefill_time));
   usage->set_total_seconds(absl::ToDoubleSeconds(from.total_time));

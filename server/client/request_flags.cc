@@ -80,6 +80,10 @@ void AddKvTo(CLI::App& app, RequestFlags& flags) {
   app.add_option("--kv-prior-half-life", flags.kv_prior_half_life,
                  "Policy sentence: generated tokens after which it counts half")
       ->group(kGroup);
+  app.add_option("--kv-strict", flags.kv_strict,
+                 "Policy sentence: steps read what they choose, not what the "
+                 "step before chose")
+      ->group(kGroup);
   app.add_option("--kv-query-blend", flags.kv_query_blend,
                  "Policy sentence: weight of the sentence's mean query")
       ->group(kGroup);
@@ -154,6 +158,7 @@ void FillKv(const RequestFlags& flags, v1::KvParams* out) {
     out->set_semantic_factor(*flags.kv_semantic_factor);
   if (flags.kv_index_kind) out->set_index_kind(*flags.kv_index_kind);
   if (flags.kv_prior) out->set_prior(*flags.kv_prior);
+  if (flags.kv_strict) out->set_strict(*flags.kv_strict);
   if (flags.kv_prior_half_life)
     out->set_prior_half_life(*flags.kv_prior_half_life);
   if (flags.kv_query_blend) out->set_query_blend(*flags.kv_query_blend);

@@ -110,6 +110,7 @@ class ScheduleMaker {
     options.token_budget = Between(1, 80);
     options.recent_tokens = Between(1, 40);
     options.dense_tokens = 0;
+    options.strict = Between(0, 1) == 0;
     return options;
   }
 

@@ -54,6 +54,12 @@ KvOptions Blended() {
   return options;
 }
 
+KvOptions Lagging() {
+  KvOptions options;
+  options.strict = false;
+  return options;
+}
+
 const Variant kVariants[] = {
     {"Default", {}},
     {"NoPrior", Kind(SentenceIndexKind::kMean, false)},
@@ -61,6 +67,7 @@ const Variant kVariants[] = {
     {"Sign", Kind(SentenceIndexKind::kSign, false)},
     {"SignWithPrior", Kind(SentenceIndexKind::kSign, true)},
     {"Blended", Blended()},
+    {"Lagging", Lagging()},
 };
 
 class SentencePolicyTest : public testing::TestWithParam<Variant> {
@@ -270,6 +277,7 @@ INSTANTIATE_TEST_SUITE_P(
         Variant{"Sign", Kind(SentenceIndexKind::kSign, true)},
         Variant{"Blend", Only([](auto& o) { o.query_blend = 0.5; })},
         Variant{"Bonus", Only([](auto& o) { o.reuse_bonus = 1; })},
+        Variant{"Lagging", Lagging()},
         Variant{"Sink", Only([](auto& o) { o.sink_tokens = 0; })},
         Variant{"Recent", Only([](auto& o) { o.recent_tokens = 10; })}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -328,7 +336,8 @@ TEST(SentencePolicyOptions, AreRefusedByOtherPolicies) {
              {.policy = policy, .sink_tokens = 1},
              {.policy = policy, .recent_tokens = 1},
              {.policy = policy, .dense_tokens = 1},
-             {.policy = policy, .reuse_bonus = 1}}) {
+             {.policy = policy, .reuse_bonus = 1},
+             {.policy = policy, .strict = true}}) {
       EXPECT_NE(
           ValidateKvOptions(options).message().find("only policy sentence"),
           std::string::npos)

@@ -67,6 +67,7 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   request.mutable_kv()->set_token_budget(99);
   request.mutable_kv()->set_index_kind("minmax");
   request.mutable_kv()->set_prior(false);
+  request.mutable_kv()->set_strict(false);
   request.mutable_kv()->set_prior_half_life(3);
   request.mutable_kv()->set_query_blend(0.25);
   request.mutable_kv()->set_sink_tokens(7);
@@ -105,6 +106,7 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   EXPECT_EQ(seen.kv.token_budget, 99);
   EXPECT_EQ(seen.kv.index_kind, SentenceIndexKind::kMinMax);
   EXPECT_EQ(seen.kv.prior, false);
+  EXPECT_EQ(seen.kv.strict, false);
   EXPECT_EQ(seen.kv.prior_half_life, 3);
   EXPECT_EQ(seen.kv.query_blend, 0.25);
   EXPECT_EQ(seen.kv.sink_tokens, 7);
@@ -130,6 +132,7 @@ TEST_F(GenerateTest, UnsetFieldsTakeTheirDefaults) {
   EXPECT_EQ(seen.kv.policy, "full");
   EXPECT_EQ(seen.kv.index_kind, std::nullopt);
   EXPECT_EQ(seen.kv.prior, std::nullopt);
+  EXPECT_EQ(seen.kv.strict, std::nullopt);
   EXPECT_EQ(seen.kv.forced_tokens, 0);
   EXPECT_FALSE(seen.kv.bypass_prefix_cache);
   EXPECT_EQ(seen.kv.cache_salt, "");

@@ -285,6 +285,7 @@ void EngineCore::PublishCounts() {
     if (state != nullptr) counts_.sentence_index += state->index_size();
   }
   parts_.cache.ReadTotalsByPolicy(&counts_.reads);
+  counts_.device = parts_.cache.memory().transfers();
   absl::MutexLock lock(&stats_mutex_);
   stats_ = counts_;
 }

@@ -8,6 +8,7 @@
 
 #include "absl/time/time.h"
 #include "cache/kv_cache.h"
+#include "cache/kv_memory.h"
 #include "engine/request.h"
 
 namespace sentencekv {
@@ -36,6 +37,7 @@ struct EngineStats {
   // Of the sequences that run.
   SentenceIndexSize sentence_index;
   std::vector<PolicyReads> reads;  // since start
+  KvTransfers device;              // and of K and V on the device
 };
 
 // One step, by phase.

@@ -133,6 +133,44 @@ void AppendReadFamilies(const EngineStats& stats, const std::string& model_name,
               index.bytes, families);
 }
 
+// What device memory holds of K and V. All 0 where they are used in place.
+void AppendDeviceFamilies(const KvTransfers& device, const Labels& labels,
+                          MetricFamilies* families) {
+  AppendGauge("sentencekv_device_frames_total",
+              "Frames of device memory: room for a page of one layer", labels,
+              device.frames_total, families);
+  AppendGauge("sentencekv_device_frames_used",
+              "Frames that hold a page or runs of chosen sentences", labels,
+              device.frames_used, families);
+  AppendCounter("sentencekv_device_page_hits_total",
+                "Pages of a layer that an operation wanted and were there",
+                labels, device.hits, families);
+  AppendCounter("sentencekv_device_page_misses_total",
+                "Pages of a layer that had to be copied to the device", labels,
+                device.misses, families);
+  AppendCounter("sentencekv_device_chosen_hits_total",
+                "Runs of a page and KV head that were chosen and were there",
+                labels, device.chosen_hits, families);
+  AppendCounter("sentencekv_device_chosen_misses_total",
+                "Chosen runs that had to be copied to the device", labels,
+                device.chosen_misses, families);
+  AppendCounter("sentencekv_device_evictions_total",
+                "Pages and runs that made room on the device", labels,
+                device.evictions, families);
+  const auto append_bytes = [&](const char* direction, int64_t bytes) {
+    Labels with_direction = labels;
+    with_direction.push_back({"direction", direction});
+    AppendCounter("sentencekv_device_bytes_copied_total",
+                  "Bytes of K and V copied between host and device",
+                  std::move(with_direction), bytes, families);
+  };
+  append_bytes("to_device", device.bytes_to_device);
+  append_bytes("to_host", device.bytes_to_host);
+  Append(MetricType::Counter, "sentencekv_device_copy_stall_seconds_total",
+         "Time that the engine spent on submitting copies and waiting for them",
+         labels, device.seconds_stalled, families);
+}
+
 }  // namespace
 
 void AppendEngineFamilies(const EngineStats& stats,
@@ -177,6 +215,7 @@ void AppendEngineFamilies(const EngineStats& stats,
                 families);
   AppendPrefixFamilies(stats, labels, families);
   AppendReadFamilies(stats, model_name, families);
+  AppendDeviceFamilies(stats.device, labels, families);
   AppendGauge("vllm:cache_config_info", "Shape of the KV pool; always 1",
               {{"model_name", model_name},
                {"block_size", std::to_string(stats.page_tokens)},

@@ -1,17 +1,13 @@
 // Metrics as Prometheus sees them: fetched over HTTP and parsed.
 #include "server/engine_metrics.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <map>
 #include <sstream>
 
 #include "kernels/version.h"
 #include "server/scrape_families.h"
 #include "tests/server/server_fixture.h"
+#include "tests/support/metrics_scrape.h"
 
 namespace sentencekv {
 namespace {
@@ -20,49 +16,6 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::Key;
 using ::testing::Not;
-
-// GET `path` from 127.0.0.1:`port`; the whole response.
-std::string HttpGet(int port, const std::string& path) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0)
-    return "";
-  const std::string request =
-      "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-  if (write(fd, request.data(), request.size()) < 0) return "";
-  std::string response;
-  char chunk[4096];
-  ssize_t count = 0;
-  while ((count = read(fd, chunk, sizeof(chunk))) > 0)
-    response.append(chunk, static_cast<size_t>(count));
-  close(fd);
-  return response;
-}
-
-// Samples of an exposition by "name{labels}". Fails the test on a line that is
-// neither a comment nor a sample.
-std::map<std::string, double> ParseExposition(const std::string& response) {
-  std::map<std::string, double> samples;
-  const size_t body = response.find("\r\n\r\n");
-  EXPECT_NE(body, std::string::npos) << response;
-  if (body == std::string::npos) return samples;
-  std::istringstream lines(response.substr(body + 4));
-  std::string line;
-  while (std::getline(lines, line)) {
-    if (line.empty() || line[0] == '#') continue;
-    const size_t space = line.rfind(' ');
-    EXPECT_NE(space, std::string::npos) << line;
-    char* end = nullptr;
-    const double value = std::strtod(line.c_str() + space + 1, &end);
-    EXPECT_EQ(*end, '\0') << line;
-    EXPECT_TRUE(samples.emplace(line.substr(0, space), value).second)
-        << "twice: " << line;
-  }
-  return samples;
-}
 
 class MetricsTest : public ServerFixture {
  protected:
@@ -203,6 +156,43 @@ TEST_F(MetricsTest, ReadsTheEnginesCountsAtTheScrape) {
   // The next scrape sees the next state: nothing is left standing.
   engine_->set_stats({});
   EXPECT_EQ(Scrape().at(With("vllm:num_requests_running")), 0);
+}
+
+TEST_F(MetricsTest, TellsWhatTheDeviceHolds) {
+  engine_->set_stats({.device = {.frames_total = 48,
+                                 .frames_used = 40,
+                                 .hits = 7,
+                                 .misses = 3,
+                                 .chosen_hits = 90,
+                                 .chosen_misses = 10,
+                                 .evictions = 5,
+                                 .bytes_to_device = 8192,
+                                 .bytes_to_host = 4096,
+                                 .seconds_stalled = 0.125}});
+  const std::map<std::string, double> samples = Scrape();
+  const std::pair<std::string, double> expected[] = {
+      {With("sentencekv_device_frames_total"), 48},
+      {With("sentencekv_device_frames_used"), 40},
+      {With("sentencekv_device_page_hits_total"), 7},
+      {With("sentencekv_device_page_misses_total"), 3},
+      {With("sentencekv_device_chosen_hits_total"), 90},
+      {With("sentencekv_device_chosen_misses_total"), 10},
+      {With("sentencekv_device_evictions_total"), 5},
+      {With("sentencekv_device_bytes_copied_total", "direction=\"to_device\""),
+       8192},
+      {With("sentencekv_device_bytes_copied_total", "direction=\"to_host\""),
+       4096},
+      {With("sentencekv_device_copy_stall_seconds_total"), 0.125},
+  };
+  // Where K and V are used in place there are the same names.
+  engine_->set_stats({});
+  const std::map<std::string, double> in_place = Scrape();
+  for (const auto& [name, value] : expected) {
+    ASSERT_THAT(samples, Contains(Key(name)));
+    EXPECT_DOUBLE_EQ(samples.at(name), value) << name;
+    ASSERT_THAT(in_place, Contains(Key(name)));
+    EXPECT_EQ(in_place.at(name), 0) << name;
+  }
 }
 
 TEST_F(MetricsTest, CountsRpcsByMethodAndCode) {

@@ -446,8 +446,8 @@ absl::StatusOr<std::unique_ptr<KvMemory>> MakeDeviceKvMemory(
       std::max<int64_t>(PagesFor(options.max_sequence_tokens), 1);
   if (num_frames < num_reserved) {
     return absl::InvalidArgumentError(fmt::format(
-        "device memory for K and V: one layer of a sequence of {} tokens needs "
-        "{} bytes, got {}",
+        "one layer of K and V of the longest sequence, {} tokens, needs {} "
+        "bytes of device memory, got {}",
         options.max_sequence_tokens, num_reserved * layout.page_bytes(),
         options.device_bytes));
   }

@@ -99,6 +99,17 @@ absl::StatusOr<KvLayout> ChooseKvLayout(const ServerConfig& config,
   return layout;
 }
 
+absl::StatusOr<std::unique_ptr<KvMemory>> CreateKvMemory(
+    const ServerConfig& config, const ModelInfo& info, PagePool& pool) {
+  absl::StatusOr<std::unique_ptr<KvMemory>> memory = KvMemory::Create(
+      pool,
+      {.device_bytes = config.cpu_discrete_memory_bytes,
+       .max_sequence_tokens = std::min(MostContext(config, info),
+                                       pool.layout().num_pages * kPageTokens)});
+  if (!memory.ok()) return WithFlag("--cpu_discrete_memory", memory.status());
+  return memory;
+}
+
 // Readers of the file see all of it or nothing.
 absl::Status WritePortFile(const std::string& path, int grpc_port,
                            int metrics_port) {
@@ -262,12 +273,7 @@ absl::Status Daemon::StartEngine(const ServerConfig& config) {
   const ModelInfo& info = loaded_.model->info();
   SKV_ASSIGN_OR_RETURN(const KvLayout layout, ChooseKvLayout(config, info));
   SKV_ASSIGN_OR_RETURN(pool_, PagePool::Create(*backend_, layout));
-  SKV_ASSIGN_OR_RETURN(
-      memory_, KvMemory::Create(
-                   *pool_, {.device_bytes = config.cpu_discrete_memory_bytes,
-                            .max_sequence_tokens =
-                                std::min(MostContext(config, info),
-                                         layout.num_pages * kPageTokens)}));
+  SKV_ASSIGN_OR_RETURN(memory_, CreateKvMemory(config, info, *pool_));
   metrics_ = std::make_shared<EngineMetrics>(config_.model_name, info,
                                              backend_->description());
   const LlmEngineOptions options = {

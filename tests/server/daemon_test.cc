@@ -10,10 +10,12 @@
 #include <vector>
 
 #include "tests/support/test_files.h"
+#include "tests/support/tiny_model.h"
 
 namespace sentencekv {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 struct Outcome {
@@ -76,6 +78,28 @@ TEST(RunDaemon, HelpIsNoError) {
   const Outcome run = RunWith({"--help"});
   EXPECT_EQ(run.exit_code, 0);
   EXPECT_THAT(run.out, HasSubstr("--model"));
+}
+
+// 512 tokens are 32 pages; of 16 tokens, 2 KV heads of 16 and f16 each has 2048
+// bytes a layer.
+TEST(RunDaemon, TheDeviceHoldsALayerOfTheLongestRequest) {
+  ServerConfig config;
+  config.model_path = WriteTinyGguf(MakeTinyModel({.context_length = 512}));
+  config.listen = {.host = "127.0.0.1", .port = 0};
+  config.threads = 1;
+  const auto start_with = [&](int64_t device_bytes) {
+    config.cpu_discrete_memory_bytes = device_bytes;
+    return Daemon().Start(config);
+  };
+  const StartError start = start_with(65535);
+  EXPECT_EQ(start.exit_code, ExitCode::kUsage);
+  EXPECT_THAT(std::string(start.status.message()),
+              AllOf(HasSubstr("--cpu_discrete_memory"), HasSubstr("512 tokens"),
+                    HasSubstr("65536"), HasSubstr("65535")));
+  EXPECT_TRUE(start_with(65536).status.ok());
+  // A shorter request needs less.
+  config.context_length = 256;
+  EXPECT_TRUE(start_with(32768).status.ok());
 }
 
 class DaemonTest : public ::testing::Test {

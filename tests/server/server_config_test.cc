@@ -62,6 +62,7 @@ TEST(ParseCommandLine, DefaultsAreAsDocumented) {
   EXPECT_EQ(config.kv_dtype, DType::kF16);
   EXPECT_TRUE(config.prefix_cache);
   EXPECT_EQ(config.threads, 0);
+  EXPECT_EQ(config.cpu_discrete_memory_bytes, 0);
   EXPECT_EQ(config.max_running, 64);
   EXPECT_EQ(config.max_waiting, 256);
   EXPECT_EQ(config.drain_timeout, absl::Seconds(30));
@@ -108,6 +109,8 @@ TEST(ParseCommandLine, TakesEveryFlag) {
                                "3",
                                "--cpu_level",
                                "avx2",
+                               "--cpu_discrete_memory",
+                               "96KiB",
                                "--max_step_tokens",
                                "512",
                                "--max_prefill_tokens_beside_decode",
@@ -159,6 +162,7 @@ TEST(ParseCommandLine, TakesEveryFlag) {
   EXPECT_FALSE(config.prefix_cache);
   EXPECT_EQ(config.threads, 3);
   EXPECT_EQ(config.cpu_level, "avx2");
+  EXPECT_EQ(config.cpu_discrete_memory_bytes, 96 << 10);
   EXPECT_EQ(config.max_step_tokens, 512);
   EXPECT_EQ(config.max_prefill_tokens_beside_decode, 100);
   EXPECT_EQ(config.max_running, 5);
@@ -206,6 +210,8 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"Threads", "--threads", "1025"},
         WrongCase{"ThreadsText", "--threads", "many"},
         WrongCase{"Level", "--cpu_level", "sse9"},
+        WrongCase{"DeviceText", "--cpu_discrete_memory", "plenty"},
+        WrongCase{"DeviceNegative", "--cpu_discrete_memory", "-1"},
         WrongCase{"Dtype", "--kv_dtype", "f8"},
         WrongCase{"PrefixCache", "--prefix_cache", "perhaps"},
         WrongCase{"Memory", "--kv_host_memory", "lots"},

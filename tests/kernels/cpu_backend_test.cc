@@ -174,5 +174,99 @@ TEST(CpuBackend, Copies) {
   EXPECT_TRUE(backend->Synchronize().ok());
 }
 
+TEST(CpuBackend, HasNothingToTransferInOneMemory) {
+  auto backend = MakeBackend();
+  EXPECT_FALSE(backend->has_own_memory());
+  const auto expect_refused = [](const absl::Status& status,
+                                 const char* method) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(method));
+  };
+  expect_refused(backend->Transfer(DeviceStream::kToDevice, {}), "Transfer");
+  expect_refused(backend->Record(DeviceStream::kToHost).status(), "Record");
+  expect_refused(backend->Wait(DeviceStream::kCompute, {}), "Wait");
+}
+
+// Plays a device with memory of its own. Copies run as late as events allow, so
+// what is there has been waited for.
+class CpuBackendOwnMemory : public testing::Test {
+ protected:
+  void SetUp() override {
+    backend_ = std::move(MakeCpuBackend({.num_threads = 2,
+                                         .own_memory = CopyTiming::kLatest}))
+                   .value();
+    device_ = backend_->Allocate(sizeof(int)).value();
+    host_ = backend_->AllocateHost(sizeof(int)).value();
+    *host_.as<int>() = 5;
+  }
+  absl::Status ToDevice() {
+    const CopyRun run = {device_.data(), host_.data(), sizeof(int)};
+    return backend_->Transfer(DeviceStream::kToDevice, {&run, 1});
+  }
+  int on_device() const { return *device_.as<int>(); }
+
+  std::unique_ptr<Backend> backend_;
+  Buffer device_;
+  Buffer host_;
+};
+
+TEST_F(CpuBackendOwnMemory, SaysSo) {
+  EXPECT_TRUE(backend_->has_own_memory());
+  EXPECT_THAT(backend_->description(), HasSubstr("memory of its own"));
+}
+
+TEST_F(CpuBackendOwnMemory, OperationsWaitForCopies) {
+  ASSERT_TRUE(ToDevice().ok());
+  const DeviceEvent copied = backend_->Record(DeviceStream::kToDevice).value();
+  EXPECT_EQ(copied.stream, DeviceStream::kToDevice);
+  EXPECT_GT(copied.number, 0u);
+  // An event of no stream, and one of the other, say nothing about the copy.
+  ASSERT_TRUE(backend_->Wait(DeviceStream::kCompute, {}).ok());
+  ASSERT_TRUE(backend_
+                  ->Wait(DeviceStream::kCompute,
+                         backend_->Record(DeviceStream::kToHost).value())
+                  .ok());
+  EXPECT_EQ(on_device(), 0);
+  ASSERT_TRUE(backend_->Wait(DeviceStream::kCompute, copied).ok());
+  EXPECT_EQ(on_device(), 5);
+}
+
+// Operations have run when their method returns: their events have passed.
+TEST_F(CpuBackendOwnMemory, CopiesWaitForOperations) {
+  const DeviceEvent computed = backend_->Record(DeviceStream::kCompute).value();
+  ASSERT_TRUE(backend_->Wait(DeviceStream::kToDevice, computed).ok());
+  ASSERT_TRUE(ToDevice().ok());
+  ASSERT_TRUE(backend_->Synchronize().ok());
+  EXPECT_EQ(on_device(), 5);
+}
+
+TEST_F(CpuBackendOwnMemory, CopiesWaitForCopies) {
+  ASSERT_TRUE(ToDevice().ok());
+  int back = 0;
+  const CopyRun run = {&back, device_.data(), sizeof(int)};
+  ASSERT_TRUE(backend_
+                  ->Wait(DeviceStream::kToHost,
+                         backend_->Record(DeviceStream::kToDevice).value())
+                  .ok());
+  ASSERT_TRUE(backend_->Transfer(DeviceStream::kToHost, {&run, 1}).ok());
+  EXPECT_EQ(back, 0);
+  ASSERT_TRUE(backend_
+                  ->Wait(DeviceStream::kCompute,
+                         backend_->Record(DeviceStream::kToHost).value())
+                  .ok());
+  EXPECT_EQ(back, 5);
+}
+
+TEST_F(CpuBackendOwnMemory, SynchronizeWaitsForCopies) {
+  int copy = 0;
+  const CopyRun run = {&copy, host_.data(), sizeof(int)};
+  ASSERT_TRUE(ToDevice().ok());
+  ASSERT_TRUE(backend_->Transfer(DeviceStream::kToHost, {&run, 1}).ok());
+  EXPECT_EQ(on_device(), 0);
+  ASSERT_TRUE(backend_->Synchronize().ok());
+  EXPECT_EQ(on_device(), 5);
+  EXPECT_EQ(copy, 5);
+}
+
 }  // namespace
 }  // namespace sentencekv

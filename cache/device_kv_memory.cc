@@ -335,9 +335,8 @@ absl::Status DeviceKvMemory::SubmitFetches() {
   SKV_ASSIGN_OR_RETURN(const DeviceEvent computed,
                        device.Record(DeviceStream::kCompute));
   SKV_RETURN_IF_ERROR(device.Wait(DeviceStream::kToDevice, computed));
-  SKV_RETURN_IF_ERROR(device.Wait(
-      DeviceStream::kToDevice,
-      {DeviceStream::kToHost, std::exchange(fetch_after_host_, 0)}));
+  SKV_RETURN_IF_ERROR(device.Wait(DeviceStream::kToDevice,
+                                  {DeviceStream::kToHost, fetch_after_host_}));
   SKV_RETURN_IF_ERROR(device.Transfer(DeviceStream::kToDevice, fetches_));
   SKV_ASSIGN_OR_RETURN(const DeviceEvent filled,
                        device.Record(DeviceStream::kToDevice));
@@ -348,6 +347,9 @@ absl::Status DeviceKvMemory::SubmitFetches() {
     page_events(page).read = filled.number;
   }
   compute_after_device_ = filled.number;
+  // Only now: what an error above left undone is done, and waited for, with the
+  // next copies.
+  fetch_after_host_ = 0;
   fetches_.clear();
   filled_frames_.clear();
   read_pages_.clear();
@@ -357,12 +359,13 @@ absl::Status DeviceKvMemory::SubmitFetches() {
 absl::Status DeviceKvMemory::Ready() {
   const Stopwatch time(&transfers_.seconds_stalled);
   SKV_RETURN_IF_ERROR(SubmitFetches());
+  SKV_RETURN_IF_ERROR(
+      backend().Wait(DeviceStream::kCompute,
+                     {DeviceStream::kToDevice, compute_after_device_}));
   SKV_RETURN_IF_ERROR(backend().Wait(
-      DeviceStream::kCompute,
-      {DeviceStream::kToDevice, std::exchange(compute_after_device_, 0)}));
-  return backend().Wait(
-      DeviceStream::kCompute,
-      {DeviceStream::kToHost, std::exchange(compute_after_host_, 0)});
+      DeviceStream::kCompute, {DeviceStream::kToHost, compute_after_host_}));
+  compute_after_device_ = compute_after_host_ = 0;
+  return absl::OkStatus();
 }
 
 absl::Status DeviceKvMemory::Save(int64_t layer, CachedSequence& sequence,

@@ -11,6 +11,15 @@
 //   chosen_view() and the page numbers that were given.
 // What was brought stays until the next BeginUse. RunInPieces does all of it.
 //
+// Prefetch, Ready, Save and CopyPage return the device's errors, and can be
+// called again. After an error of
+//   Ready or Prefetch: no operation may be issued. The next Ready, of whichever
+//     use, makes up for it, unless the sequence has other pages by then.
+//   Save: the pool has nothing right of the pages of begin..end-1, which are of
+//     this sequence alone. Before the next BeginUse Save is called again or the
+//     sequence released.
+//   CopyPage: the destination has nothing right.
+//
 // Engine thread only.
 #pragma once
 

@@ -49,8 +49,8 @@ struct ChosenPages {
 // Keeps memory between calls; one thread.
 class SentenceSelector {
  public:
-  // Sentences by falling score, ties by position. `scores` is [ends.size()].
-  // Valid until the next call.
+  // The chosen sentences, in no order; of equal scores the earlier ones.
+  // `scores` is [ends.size()]. Valid until the next call.
   std::span<const int32_t> ChooseSentences(const SelectionLimits& limits,
                                            const SentenceSpans& spans,
                                            std::span<const float> scores);
@@ -63,24 +63,33 @@ class SentenceSelector {
   // left of the budget is less than a short sentence.
   static constexpr int kMostMisfits = 16;
   struct Taker {
-    int64_t left = 0;  // of the budget
-    int misfits = 0;   // in a row
-
-    bool wants_more() const { return left > 0 && misfits < kMostMisfits; }
+    int64_t left = 0;     // of the budget
+    int num_misfits = 0;  // in a row
+  };
+  // Scores are put into bins, as few of many sentences are taken: those of the
+  // highest bins as a whole, and only of the next ones it matters which is
+  // better.
+  struct Bins {
+    uint32_t whole = 0;   // from here on the budget holds all
+    uint32_t likely = 0;  // from here on it is likely full
+    int64_t left = 0;     // of the budget, without the whole bins
   };
 
-  // Few of many sentences are taken, so scores are not sorted as a whole but
-  // put into bins. Returns the lowest bin that is likely wanted.
-  uint32_t RankAll(const SelectionLimits& limits, const SentenceSpans& spans,
-                   std::span<const float> scores);
-  // Takes sentences of bins first..end-1, the best first.
-  void TakeBins(const SelectionLimits& limits, const SentenceSpans& spans,
-                uint32_t first, uint32_t end, Taker* taker);
+  Bins CountBins(const SelectionLimits& limits, const SentenceSpans& spans,
+                 std::span<const float> scores);
+  // Lists the sentences of bins first..end-1 that cost something.
+  std::span<const int32_t> SentencesIn(std::span<const float> scores,
+                                       uint32_t first, uint32_t end);
+  // Takes of some sentences the best first. False when there is no use in going
+  // on.
+  bool TakeBest(std::span<const float> scores,
+                std::span<const int32_t> sentences, Taker* taker);
   void Mark(int64_t begin, int64_t end);
 
-  std::vector<uint64_t> ranks_;      // of the sentences
-  std::vector<int64_t> bin_tokens_;  // tokens of the sentences in each bin
-  std::vector<uint64_t> sorted_;     // ranks
+  std::vector<int32_t> costs_;       // of the sentences, tokens
+  std::vector<int32_t> bin_tokens_;  // costs of the sentences in each bin
+  std::vector<int32_t> listed_;
+  std::vector<uint64_t> ranks_;  // of those that are compared
   std::vector<int32_t> sentences_;
   std::vector<uint16_t> page_masks_;  // of the whole sequence
 };

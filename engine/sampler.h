@@ -27,7 +27,7 @@ struct SamplerWorkspace {
 // One per request; not thread-safe.
 class Sampler {
  public:
-  // `params` must be valid (see ValidateRequest) and outlive the sampler.
+  // `params` must be valid (see ValidateRequest).
   // `num_logprobs` as in OutputParams.
   Sampler(const SamplingParams& params, uint64_t seed, int32_t num_logprobs,
           std::span<const int32_t> prompt);
@@ -56,7 +56,7 @@ class Sampler {
   void AddLogprobs(std::span<const float> logits, GeneratedToken* token,
                    SamplerWorkspace& workspace) const;
 
-  const SamplingParams& params_;
+  const SamplingParams params_;
   const uint64_t seed_;
   const int32_t num_logprobs_;
   const bool has_penalties_;

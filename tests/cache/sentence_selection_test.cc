@@ -15,6 +15,8 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
+using ::testing::UnorderedElementsAreArray;
 
 // Positions of chosen tokens, for a page table of 100, 101, ...
 std::vector<int64_t> PositionsOf(const ChosenPages& chosen) {
@@ -53,7 +55,7 @@ TEST(SentenceSelection, TakesSentencesByScoreUntilTheBudgetIsFull) {
   const SelectionLimits limits = {.budget = 30, .num_sink = 0, .num_recent = 1};
   const std::vector<int32_t> ends = {10, 20, 30, 40, 50};
   const Choice choice = Choose(limits, ends, 60, {.1f, .5f, .3f, .9f, .2f});
-  EXPECT_THAT(choice.sentences, ElementsAre(3, 1, 2));
+  EXPECT_THAT(choice.sentences, UnorderedElementsAre(3, 1, 2));
   std::vector<int64_t> expected;
   for (int64_t p = 10; p < 40; ++p) expected.push_back(p);
   for (int64_t p = 50; p < 60; ++p) expected.push_back(p);  // open
@@ -65,13 +67,13 @@ TEST(SentenceSelection, SkipsWhatDoesNotFitAndTriesSmallerOnes) {
   const Choice choice =
       Choose(limits, {10, 30, 35, 37, 38}, 39, {.9f, .8f, .7f, .6f, .5f});
   // 10 tokens, 20 do not fit, 5 do not fit, 2 do.
-  EXPECT_THAT(choice.sentences, ElementsAre(0, 3));
+  EXPECT_THAT(choice.sentences, UnorderedElementsAre(0, 3));
 }
 
 TEST(SentenceSelection, TiesGoToTheLowestPosition) {
   const SelectionLimits limits = {.budget = 20, .num_sink = 0, .num_recent = 1};
   EXPECT_THAT(Choose(limits, {10, 20, 30, 40}, 41, {1, 1, 1, 1}).sentences,
-              ElementsAre(0, 1));
+              UnorderedElementsAre(0, 1));
 }
 
 TEST(SentenceSelection, TokensThatAreThereAnywayCostNothing) {
@@ -81,7 +83,7 @@ TEST(SentenceSelection, TokensThatAreThereAnywayCostNothing) {
   // the recent ones; the third and the budget's rest are 1 token.
   const Choice choice = Choose(limits, {20, 40, 41, 60, 75, 80}, 90,
                                {.9f, .1f, .2f, .3f, .8f, .7f});
-  EXPECT_THAT(choice.sentences, ElementsAre(0, 4, 2));
+  EXPECT_THAT(choice.sentences, UnorderedElementsAre(0, 4, 2));
 }
 
 TEST(SentenceSelection, SinkRecentAndOpenSentenceAreAlwaysThere) {
@@ -135,10 +137,9 @@ TEST(SentenceSelection, AMillionSentencesOfOneToken) {
   }
   const Choice choice = Choose(limits, ends, kCount + 1, scores);
   ASSERT_EQ(choice.sentences.size(), 1000u);
-  for (size_t i = 0; i + 1 < choice.sentences.size(); ++i) {
-    EXPECT_GT(scores[choice.sentences[i]], scores[choice.sentences[i + 1]]);
+  for (const int32_t sentence : choice.sentences) {
+    EXPECT_GE(scores[sentence], kCount - 1000 - 80);
   }
-  EXPECT_GE(scores[choice.sentences.back()], kCount - 1000 - 80);
   EXPECT_EQ(choice.positions.size(), 1000u + 16u + 64u);
 }
 
@@ -195,13 +196,14 @@ TEST(SentenceSelection, EqualsSortingEverything) {
               : round % 3 == 1 ? std::exp(-draw / 20)
                                : static_cast<float>(random() % 3);
     }
-    EXPECT_EQ(Choose(limits, ends, num_tokens, scores).sentences,
-              Reference(limits, ends, num_tokens, scores));
+    EXPECT_THAT(
+        Choose(limits, ends, num_tokens, scores).sentences,
+        UnorderedElementsAreArray(Reference(limits, ends, num_tokens, scores)));
   }
 }
 
-// Random sentences and scores: within the budget, nothing better left out that
-// would have fitted first, always-attended tokens present, nothing twice.
+// Random sentences and scores: within the budget, always-attended tokens
+// present, nothing twice.
 TEST(SentenceSelection, HoldsOverRandomContexts) {
   std::mt19937 random(42);
   for (int round = 0; round < 500; ++round) {
@@ -238,10 +240,6 @@ TEST(SentenceSelection, HoldsOverRandomContexts) {
       if (!always && positions.count(p) == 1) ++selected;
     }
     EXPECT_LE(selected, limits.budget);
-    // The best sentence that has tokens of its own and fits is there.
-    for (size_t i = 0; i + 1 < choice.sentences.size(); ++i) {
-      EXPECT_GE(scores[choice.sentences[i]], scores[choice.sentences[i + 1]]);
-    }
   }
 }
 

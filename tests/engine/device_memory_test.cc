@@ -1,5 +1,6 @@
 // A device with memory of its own gives what one memory gives: whole engines,
 // with random requests, cancels and too little memory of either kind.
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -168,6 +169,7 @@ class Machine {
   }
 
   KvTransfers transfers() { return runner_.memory().transfers(); }
+  FaultBackend& faults() { return runner_.faults(); }
   int64_t num_preemptions() const { return num_preemptions_; }
   int64_t num_reused() const { return num_reused_; }
 
@@ -199,14 +201,26 @@ ModelRunnerOptions TwoMemories(int64_t num_frames) {
   return options;
 }
 
-// How an answer differs from what it should be; "" where it does not.
-std::string Difference(const Collected& expected, const Collected& got) {
-  if (got.ids != expected.ids) return "other tokens";
-  for (size_t i = 0; i < got.tokens.size(); ++i) {
+// How answers differ as far as both go; "" where they do not.
+std::string DifferenceOfTokens(const Collected& expected,
+                               const Collected& got) {
+  const size_t count = std::min(expected.ids.size(), got.ids.size());
+  for (size_t i = 0; i < count; ++i) {
+    if (got.ids[i] != expected.ids[i]) {
+      return "another token " + std::to_string(i);
+    }
     if (got.tokens[i].logprob != expected.tokens[i].logprob) {
       return "another log-probability of token " + std::to_string(i);
     }
   }
+  return "";
+}
+
+// How an answer differs from what it should be; "" where it does not.
+std::string Difference(const Collected& expected, const Collected& got) {
+  const std::string tokens = DifferenceOfTokens(expected, got);
+  if (!tokens.empty()) return tokens;
+  if (got.ids.size() != expected.ids.size()) return "another length";
   if (!got.finish || !expected.finish) return "no end";
   if (got.finish->reason != expected.finish->reason) {
     return "ends with " + std::string(Name(got.finish->reason)) + ": " +
@@ -295,6 +309,64 @@ INSTANTIATE_TEST_SUITE_P(
       };
       return name(info.param.first) + "For" + name(info.param.second);
     });
+
+// A method of the backend, and up to which of its calls in a schedule fails.
+struct Fault {
+  const char* method;
+  int most;
+};
+class DeviceMemoryFault : public testing::TestWithParam<Fault> {};
+
+// The requests of the step end with the error. All others, those that go on and
+// those that come later, get right answers, and nothing is left behind.
+TEST_P(DeviceMemoryFault, EndsTheRequestsOfItsStepAndNoOthers) {
+  const absl::Status ordered = absl::InternalError("ordered");
+  ModelRunnerOptions options = TwoMemories(kContextPages + 5);
+  options.can_fail = true;
+  Machine one(OneMemory());
+  Machine two(options);
+  ScheduleMaker maker(11);
+  std::mt19937 random(12);
+  int num_failed = 0;
+  int num_unhurt = 0;
+  for (int i = 0; i < 100; ++i) {
+    SCOPED_TRACE(testing::Message() << "schedule " << i);
+    const Schedule schedule = maker.Make();
+    const auto right = one.Run(schedule);
+    const int n = 1 + static_cast<int>(random() % GetParam().most);
+    two.faults().FailCall(n, ordered, GetParam().method);
+    const auto got = two.Run(schedule);
+    const bool failed = !two.faults().failed_method().empty();
+    two.faults().FailCall(0, ordered);
+    int num_errors = 0;
+    for (size_t j = 0; j < got.size(); ++j) {
+      SCOPED_TRACE(testing::Message() << "request " << j);
+      EXPECT_EQ(got[j].num_finishes, 1);
+      EXPECT_EQ(DifferenceOfTokens(right[j], got[j]), "");
+      if (got[j].finish->reason == FinishReason::kError) {
+        ++num_errors;
+        EXPECT_EQ(got[j].finish->status, ordered);
+      } else if (!schedule.arrivals[j].cancelled) {
+        // Who is cancelled has come further, or less far, by then.
+        EXPECT_EQ(Difference(right[j], got[j]), "");
+        if (failed) ++num_unhurt;
+      }
+    }
+    EXPECT_EQ(num_errors > 0, failed);
+    if (failed) ++num_failed;
+    if (HasFailure()) break;
+  }
+  EXPECT_GT(num_failed, 50);
+  EXPECT_GT(num_unhurt, 50);
+  EXPECT_EQ(FirstDifference(one, two, 5, 13), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Methods, DeviceMemoryFault,
+    testing::Values(Fault{"Transfer", 200}, Fault{"Wait", 600},
+                    Fault{"Record", 400}, Fault{"Allocate", 3},
+                    Fault{"RopeStoreKv", 60}, Fault{"SelectedAttention", 20}),
+    [](const auto& info) -> std::string { return info.param.method; });
 
 }  // namespace
 }  // namespace sentencekv

@@ -96,6 +96,7 @@ TEST_P(CopyStreamsTest, AStreamWaitsForTheOther) {
     streams_.Transfer(second, {&little, 1});
     streams_.Await(streams_.Record(second));
     EXPECT_EQ(last, 7);
+    streams_.AwaitAll();
   }
 }
 
@@ -175,9 +176,9 @@ TEST_P(CopyStreamsTest, DestructionRunsWhatWasSubmitted) {
 }
 
 TEST(CopyStreamsLatest, NothingHappensUntilItIsAwaited) {
-  CopyStreams streams(CopyTiming::kLatest);
   int source = 1;
   int copies[2] = {};
+  CopyStreams streams(CopyTiming::kLatest);
   Transfer(streams, DeviceStream::kToDevice, &copies[0], &source);
   Transfer(streams, DeviceStream::kToHost, &copies[1], &source);
   EXPECT_EQ(copies[0], 0);
@@ -192,10 +193,10 @@ TEST(CopyStreamsLatest, NothingHappensUntilItIsAwaited) {
 TEST(CopyStreamsLatest, AwaitingRunsWhatItDependsOnAndNoMore) {
   for (const DeviceStream first : kCopyStreams) {
     const DeviceStream second = OtherThan(first);
-    CopyStreams streams(CopyTiming::kLatest);
     const int one = 1;
     int in_first[3] = {};
     int in_second[2] = {};
+    CopyStreams streams(CopyTiming::kLatest);
     Transfer(streams, first, &in_first[0], &one);
     Transfer(streams, first, &in_first[1], &one);
     const DeviceEvent two_copies = streams.Record(first);

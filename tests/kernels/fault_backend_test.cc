@@ -46,6 +46,19 @@ TEST_F(FaultBackendTest, FailsExactlyTheOrderedCall) {
   EXPECT_EQ(backend_.num_calls(), 12);
 }
 
+TEST_F(FaultBackendTest, FailsTheOrderedCallOfAMethod) {
+  float x = 1;
+  float y = 0;
+  backend_.FailCall(2, absl::InternalError("ordered"), "CopyToHost");
+  EXPECT_TRUE(backend_.Synchronize().ok());
+  EXPECT_TRUE(backend_.CopyToHost(&y, &x, sizeof(x)).ok());
+  EXPECT_TRUE(backend_.Synchronize().ok());
+  EXPECT_EQ(backend_.failed_method(), "");
+  EXPECT_FALSE(backend_.CopyToHost(&y, &x, sizeof(x)).ok());
+  EXPECT_EQ(backend_.failed_method(), "CopyToHost");
+  EXPECT_TRUE(backend_.CopyToHost(&y, &x, sizeof(x)).ok());
+}
+
 TEST_F(FaultBackendTest, AnOrderCanBeCancelled) {
   backend_.FailCall(1, absl::InternalError("ordered"));
   backend_.FailCall(0, absl::InternalError("cancelled"));

@@ -12,10 +12,12 @@ int64_t FaultBackend::num_calls() const {
   return num_calls_;
 }
 
-void FaultBackend::FailCall(int64_t n, absl::Status status) {
+void FaultBackend::FailCall(int64_t n, absl::Status status,
+                            std::string method) {
   SKV_CHECK(n >= 0 && !status.ok());
   std::lock_guard lock(mutex_);
-  failing_call_ = n == 0 ? 0 : num_calls_ + n;
+  calls_left_ = n;
+  failing_method_ = std::move(method);
   status_ = std::move(status);
   failed_method_.clear();
 }
@@ -27,7 +29,9 @@ std::string FaultBackend::failed_method() const {
 
 absl::Status FaultBackend::Count(const char* method) {
   std::lock_guard lock(mutex_);
-  if (++num_calls_ != failing_call_) return absl::OkStatus();
+  ++num_calls_;
+  const bool counts = failing_method_.empty() || failing_method_ == method;
+  if (calls_left_ == 0 || !counts || --calls_left_ > 0) return absl::OkStatus();
   failed_method_ = method;
   return status_;
 }

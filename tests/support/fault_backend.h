@@ -26,9 +26,10 @@ class FaultBackend final : public Backend {
 
   // Calls so far, failed ones too.
   int64_t num_calls() const;
-  // Makes the n-th call from now on (1: the next) return `status`, once.
-  // Replaces an earlier order; 0 cancels it. REQUIRES: status is an error.
-  void FailCall(int64_t n, absl::Status status);
+  // Makes the n-th call from now on (1: the next) return `status`, once; where
+  // a method is named, the n-th call of it. Replaces an earlier order; 0
+  // cancels it. REQUIRES: status is an error.
+  void FailCall(int64_t n, absl::Status status, std::string method = "");
   // Name of the method that failed, e.g. "MatMul"; empty while none has since
   // FailCall.
   std::string failed_method() const;
@@ -85,7 +86,8 @@ class FaultBackend final : public Backend {
   const std::unique_ptr<Backend> inner_;
   mutable std::mutex mutex_;
   int64_t num_calls_ = 0;
-  int64_t failing_call_ = 0;  // in terms of num_calls_; 0: none
+  int64_t calls_left_ = 0;      // up to the one that fails; 0: none does
+  std::string failing_method_;  // "": any
   absl::Status status_;
   std::string failed_method_;
   std::function<void(const SelectedAttentionParams&)> observer_;

@@ -8,7 +8,6 @@
 #include "engine/checkpoint.h"
 #include "engine/llama_loader.h"
 #include "kernels/cpu/cpu_backend.h"
-#include "tests/support/fault_backend.h"
 
 namespace sentencekv {
 namespace {
@@ -37,12 +36,13 @@ ModelRunner::ModelRunner(const std::string& path,
   cpu.level = OrFail(ParseCpuLevel(options.cpu_level));
   if (options.num_frames > 0) cpu.own_memory = CopyTiming::kLatest;
   backend_ = OrFail(MakeCpuBackend(cpu));
-  if (options.on_selections || options.forgotten_waits) {
+  if (options.can_fail || options.on_selections || options.forgotten_waits) {
     auto observed = std::make_unique<FaultBackend>(std::move(backend_));
     observed->ObserveSelections(options.on_selections);
     if (const auto& waits = options.forgotten_waits) {
       observed->ForgetWaits(waits->first, waits->second);
     }
+    faults_ = observed.get();
     backend_ = std::move(observed);
   }
   const Checkpoint checkpoint = OrFail(OpenCheckpoint(path));

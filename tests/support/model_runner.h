@@ -16,6 +16,7 @@
 #include "engine/model.h"
 #include "engine/model_loader.h"
 #include "kernels/backend.h"
+#include "tests/support/fault_backend.h"
 
 namespace sentencekv {
 
@@ -31,6 +32,8 @@ struct ModelRunnerOptions {
   int64_t num_frames = 0;
   // With frames: waits that are left out, see FaultBackend::ForgetWaits.
   std::optional<std::pair<DeviceStream, DeviceStream>> forgotten_waits;
+  // Calls of the backend can be made to fail: ModelRunner::faults().
+  bool can_fail = false;
   // Sees every SelectedAttention; may be null.
   std::function<void(const SelectedAttentionParams&)> on_selections;
 };
@@ -72,9 +75,12 @@ class ModelRunner {
   PagePool& pool() { return *pool_; }
   KvMemory& memory() { return *memory_; }
   Backend& backend() { return *backend_; }
+  // REQUIRES: can_fail.
+  FaultBackend& faults() { return *faults_; }
 
  private:
   std::unique_ptr<Backend> backend_;
+  FaultBackend* faults_ = nullptr;  // the same one; null where it has no faults
   std::unique_ptr<Model> model_;
   std::unique_ptr<PagePool> pool_;
   std::unique_ptr<KvMemory> memory_;

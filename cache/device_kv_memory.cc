@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "cache/chosen_runs.h"
+#include "cache/frame_copies.h"
 #include "cache/frame_pool.h"
-#include "cache/stopwatch.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
 #include "kernels/status_macros.h"
@@ -40,8 +40,6 @@ class DeviceKvMemory final : public KvMemory {
  public:
   DeviceKvMemory(PagePool& pool, Buffer memory, int64_t num_frames,
                  int64_t num_reserved);
-  // Copies may be on their way.
-  ~DeviceKvMemory() override { (void)backend().Synchronize(); }
 
   KvLayerView view(int64_t layer) override;
   KvLayerView chosen_view(int64_t layer) override;
@@ -58,24 +56,16 @@ class DeviceKvMemory final : public KvMemory {
   absl::Status Prefetch(int64_t layer, int64_t kv_head,
                         CachedSequence& sequence,
                         const ChosenPages& chosen) override;
-  absl::Status Ready() override;
+  absl::Status Ready() override { return copies_.Ready(); }
   absl::Status Save(int64_t layer, CachedSequence& sequence, int64_t begin,
                     int64_t end) override;
-  absl::Status CopyPage(int32_t source, int32_t destination) override;
+  absl::Status CopyPage(int32_t source, int32_t destination) override {
+    return copies_.CopyPage(source, destination);
+  }
   void Release(CachedSequence& sequence) override;
   KvTransfers transfers() const override;
 
  private:
-  // Events, by their numbers, that order the uses of a frame's memory.
-  struct FrameEvents {
-    uint64_t filled = 0;  // of kToDevice: it has what was copied to it
-    uint64_t saved = 0;   // of kToHost: the pool has what was written
-  };
-  // And of a page's memory in the pool.
-  struct PageEvents {
-    uint64_t read = 0;     // of kToDevice
-    uint64_t written = 0;  // of kToHost
-  };
   // The page that a frame holds.
   struct Holding {
     ResidentLayer* layer = nullptr;
@@ -93,65 +83,35 @@ class DeviceKvMemory final : public KvMemory {
                                   ResidentLayer& resident,
                                   const CachedSequence& sequence, int32_t page,
                                   uint16_t tokens);
-  // Submits the copies that were asked for.
-  absl::Status SubmitFetches();
-  // Has `size_bytes` at an offset of a page copied to a frame, by Ready.
+  // Has a part of a sequence's page copied to a frame.
   void Fetch(int64_t layer, const CachedSequence& sequence, int32_t page,
              int32_t frame, int64_t offset, int64_t size_bytes);
   void Evict(int32_t frame);
-  // Operations issued after Ready use the frame.
-  void WaitFor(int32_t frame);
-  std::byte* frame_data(int32_t frame) const {
-    return memory_.as<std::byte>() + frame * pool_.layout().page_bytes();
-  }
-  std::byte* host_data(int64_t layer, int32_t page) const {
-    return pool_.layer(layer).head(page, 0);
-  }
-  FrameEvents& events(int32_t frame) {
-    return frame_events_[static_cast<size_t>(frame)];
-  }
-  PageEvents& page_events(int32_t page) {
-    return page_events_[static_cast<size_t>(page)];
-  }
 
-  const Buffer memory_;  // [frames][G][K then V][P x D]
+  FrameCopies copies_;
   FramePool frames_;
   std::vector<Holding> holdings_;  // [frames]
-  std::vector<FrameEvents> frame_events_;
-  std::vector<PageEvents> page_events_;  // of the pool's pages
-
-  // Until Ready: copies, what they fill and read, and what they wait for.
-  std::vector<CopyRun> fetches_;
-  std::vector<int32_t> filled_frames_;
-  std::vector<int32_t> read_pages_;
-  uint64_t fetch_after_host_ = 0;
-  // What operations wait for after it.
-  uint64_t compute_after_device_ = 0;
-  uint64_t compute_after_host_ = 0;
-
   KvTransfers transfers_;
 };
 
 DeviceKvMemory::DeviceKvMemory(PagePool& pool, Buffer memory,
                                int64_t num_frames, int64_t num_reserved)
     : KvMemory(pool),
-      memory_(std::move(memory)),
+      copies_(pool, std::move(memory), num_frames),
       frames_(num_frames, num_reserved,
               [this](int32_t frame) { Evict(frame); }),
-      holdings_(static_cast<size_t>(num_frames)),
-      frame_events_(static_cast<size_t>(num_frames)),
-      page_events_(static_cast<size_t>(pool.layout().num_pages)) {}
+      holdings_(static_cast<size_t>(num_frames)) {}
 
 KvLayerView DeviceKvMemory::view(int64_t) {
   KvLayout layout = pool_.layout();
   layout.num_pages = frames_.num_frames();
-  return {memory_.as<std::byte>(), layout, /*is_per_head=*/false};
+  return {copies_.frames(), layout, /*is_per_head=*/false};
 }
 
 KvLayerView DeviceKvMemory::chosen_view(int64_t) {
   KvLayout layout = pool_.layout();
   layout.num_pages = frames_.num_frames() * layout.num_kv_heads;
-  return {memory_.as<std::byte>(), layout, /*is_per_head=*/true};
+  return {copies_.frames(), layout, /*is_per_head=*/true};
 }
 
 ResidentLayer& DeviceKvMemory::LayerOf(CachedSequence& sequence,
@@ -180,23 +140,10 @@ void DeviceKvMemory::Evict(int32_t frame) {
 void DeviceKvMemory::Fetch(int64_t layer, const CachedSequence& sequence,
                            int32_t page, int32_t frame, int64_t offset,
                            int64_t size_bytes) {
-  const int32_t host_page = sequence.pages[static_cast<size_t>(page)];
-  fetches_.push_back({frame_data(frame) + offset,
-                      host_data(layer, host_page) + offset,
-                      static_cast<size_t>(size_bytes)});
-  filled_frames_.push_back(frame);
-  read_pages_.push_back(host_page);
-  // The copy that saves what the frame held may not be done, nor that of the
-  // page to the pool.
-  fetch_after_host_ = std::max(
-      {fetch_after_host_, events(frame).saved, page_events(host_page).written});
-  transfers_.bytes_to_device += size_bytes;
+  copies_.Fetch(layer, {frame, sequence.pages[static_cast<size_t>(page)]},
+                offset, size_bytes);
   static_cast<SequenceResidency&>(*sequence.residency).bytes_fetched +=
       size_bytes;
-}
-
-void DeviceKvMemory::WaitFor(int32_t frame) {
-  compute_after_device_ = std::max(compute_after_device_, events(frame).filled);
 }
 
 absl::StatusOr<int32_t> DeviceKvMemory::BringPage(
@@ -206,7 +153,7 @@ absl::StatusOr<int32_t> DeviceKvMemory::BringPage(
   if (frame >= 0) {
     ++transfers_.hits;
     frames_.Touch(frame);
-    WaitFor(frame);
+    copies_.WillUse(frame);
     return frame;
   }
   const std::optional<int32_t> taken = frames_.TakeForPage();
@@ -216,7 +163,7 @@ absl::StatusOr<int32_t> DeviceKvMemory::BringPage(
   }
   frame = *taken;
   holdings_[static_cast<size_t>(frame)] = {&resident, page};
-  WaitFor(frame);
+  copies_.WillUse(frame);
   if (page * kPageTokens < resident.num_saved) {
     ++transfers_.misses;
     Fetch(layer, sequence, page, frame, 0, pool_.layout().page_bytes());
@@ -242,8 +189,7 @@ absl::StatusOr<const int32_t*> DeviceKvMemory::BringToWrite(
   SKV_ASSIGN_OR_RETURN(const int32_t* const frames,
                        Bring(layer, sequence, begin, end));
   for (int64_t page = begin / kPageTokens; page < PagesFor(end); ++page) {
-    compute_after_host_ =
-        std::max(compute_after_host_, events(frames[page]).saved);
+    copies_.WillWrite(frames[page]);
   }
   return frames;
 }
@@ -255,7 +201,7 @@ std::optional<int32_t> DeviceKvMemory::BringRun(int64_t layer, int64_t kv_head,
   ChosenRuns& runs = resident.chosen[static_cast<size_t>(kv_head)];
   const auto number = [&](int32_t slot) {
     const int32_t frame = resident.chosen_frames[static_cast<size_t>(slot)];
-    WaitFor(frame);
+    copies_.WillUse(frame);
     return static_cast<int32_t>(frame * pool_.layout().num_kv_heads + kv_head);
   };
   if (const auto slot = runs.Find(page, tokens, frames_.use())) {
@@ -323,96 +269,23 @@ absl::Status DeviceKvMemory::Prefetch(int64_t layer, int64_t kv_head,
     if (resident.frames[static_cast<size_t>(page)] >= 0) continue;
     BringRun(layer, kv_head, resident, sequence, page, chosen.masks[i]);
   }
-  SKV_RETURN_IF_ERROR(SubmitFetches());
+  SKV_RETURN_IF_ERROR(copies_.Submit());
   // Operations that use it will wait for it.
-  compute_after_device_ = 0;
-  return absl::OkStatus();
-}
-
-absl::Status DeviceKvMemory::SubmitFetches() {
-  if (fetches_.empty()) return absl::OkStatus();
-  Backend& device = backend();
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent computed,
-                       device.Record(DeviceStream::kCompute));
-  SKV_RETURN_IF_ERROR(device.Wait(DeviceStream::kToDevice, computed));
-  SKV_RETURN_IF_ERROR(device.Wait(DeviceStream::kToDevice,
-                                  {DeviceStream::kToHost, fetch_after_host_}));
-  SKV_RETURN_IF_ERROR(device.Transfer(DeviceStream::kToDevice, fetches_));
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent filled,
-                       device.Record(DeviceStream::kToDevice));
-  for (const int32_t frame : filled_frames_) {
-    events(frame).filled = filled.number;
-  }
-  for (const int32_t page : read_pages_) {
-    page_events(page).read = filled.number;
-  }
-  compute_after_device_ = filled.number;
-  // Only now: what an error above left undone is done, and waited for, with the
-  // next copies.
-  fetch_after_host_ = 0;
-  fetches_.clear();
-  filled_frames_.clear();
-  read_pages_.clear();
-  return absl::OkStatus();
-}
-
-absl::Status DeviceKvMemory::Ready() {
-  const Stopwatch time(&transfers_.seconds_stalled);
-  SKV_RETURN_IF_ERROR(SubmitFetches());
-  SKV_RETURN_IF_ERROR(
-      backend().Wait(DeviceStream::kCompute,
-                     {DeviceStream::kToDevice, compute_after_device_}));
-  SKV_RETURN_IF_ERROR(backend().Wait(
-      DeviceStream::kCompute, {DeviceStream::kToHost, compute_after_host_}));
-  compute_after_device_ = compute_after_host_ = 0;
+  copies_.ForgetUses();
   return absl::OkStatus();
 }
 
 absl::Status DeviceKvMemory::Save(int64_t layer, CachedSequence& sequence,
                                   int64_t begin, int64_t end) {
   ResidentLayer& resident = LayerOf(sequence, layer);
-  Backend& device = backend();
-  std::vector<CopyRun> runs;
-  uint64_t read = 0;
+  std::vector<FramePage> written;
   for (int64_t page = begin / kPageTokens; page < PagesFor(end); ++page) {
-    const int32_t frame = resident.frames[static_cast<size_t>(page)];
-    const int32_t host_page = sequence.pages[static_cast<size_t>(page)];
-    SKV_CHECK(frame >= 0);
-    read = std::max(read, page_events(host_page).read);
-    runs.push_back({host_data(layer, host_page), frame_data(frame),
-                    static_cast<size_t>(pool_.layout().page_bytes())});
+    const auto index = static_cast<size_t>(page);
+    SKV_CHECK(resident.frames[index] >= 0);
+    written.push_back({resident.frames[index], sequence.pages[index]});
   }
-  transfers_.bytes_to_host += std::ssize(runs) * pool_.layout().page_bytes();
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent written,
-                       device.Record(DeviceStream::kCompute));
-  SKV_RETURN_IF_ERROR(device.Wait(DeviceStream::kToHost, written));
-  SKV_RETURN_IF_ERROR(
-      device.Wait(DeviceStream::kToHost, {DeviceStream::kToDevice, read}));
-  SKV_RETURN_IF_ERROR(device.Transfer(DeviceStream::kToHost, runs));
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent saved,
-                       device.Record(DeviceStream::kToHost));
-  for (int64_t page = begin / kPageTokens; page < PagesFor(end); ++page) {
-    events(resident.frames[static_cast<size_t>(page)]).saved = saved.number;
-    page_events(sequence.pages[static_cast<size_t>(page)]).written =
-        saved.number;
-  }
+  SKV_RETURN_IF_ERROR(copies_.Save(layer, written));
   resident.num_saved = std::max(resident.num_saved, end);
-  return absl::OkStatus();
-}
-
-absl::Status DeviceKvMemory::CopyPage(int32_t source, int32_t destination) {
-  std::vector<CopyRun> runs;
-  for (int64_t layer = 0; layer < pool_.layout().num_layers; ++layer) {
-    runs.push_back({host_data(layer, destination), host_data(layer, source),
-                    static_cast<size_t>(pool_.layout().page_bytes())});
-  }
-  SKV_RETURN_IF_ERROR(
-      backend().Wait(DeviceStream::kToHost,
-                     {DeviceStream::kToDevice, page_events(destination).read}));
-  SKV_RETURN_IF_ERROR(backend().Transfer(DeviceStream::kToHost, runs));
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent written,
-                       backend().Record(DeviceStream::kToHost));
-  page_events(destination).written = written.number;
   return absl::OkStatus();
 }
 
@@ -432,6 +305,9 @@ KvTransfers DeviceKvMemory::transfers() const {
   KvTransfers transfers = transfers_;
   transfers.frames_total = frames_.num_frames();
   transfers.frames_used = frames_.num_used();
+  transfers.bytes_to_device = copies_.bytes_to_device();
+  transfers.bytes_to_host = copies_.bytes_to_host();
+  transfers.seconds_stalled = copies_.seconds_stalled();
   return transfers;
 }
 

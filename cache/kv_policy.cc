@@ -6,6 +6,7 @@
 
 #include "cache/sentence_paper_policy.h"
 #include "cache/sentence_policy.h"
+#include "cache/sentence_settings.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 #include "kernels/check.h"

@@ -14,27 +14,9 @@
 #include "cache/segmenter.h"
 #include "cache/sentence_index.h"
 #include "cache/sentence_selection.h"
+#include "cache/sentence_settings.h"
 
 namespace sentencekv {
-
-// How a sequence is read: KvOptions with the defaults filled in.
-struct SentenceSettings {
-  SelectionLimits limits;
-  SentenceIndexKind index_kind = SentenceIndexKind::kMean;
-  bool prior = true;
-  // Generated tokens after which the prior counts half: what the prompt's end
-  // looked at says less and less of what is wanted now. 0: it never fades.
-  int64_t prior_half_life = 64;
-  // Weight of the mean query of the generated sentence in the query that
-  // scores.
-  float query_blend = 0;
-  // Scores of the sentences that the step before has read are 1 + this as high.
-  float reuse_bonus = 0;
-  // A step reads what it chooses, not what the step before chose.
-  bool strict = true;
-  // Of each generated sentence; 0: no trace.
-  int64_t trace_sources = 0;
-};
 
 class SentenceState final : public PolicyState {
  public:

@@ -136,7 +136,7 @@ void AppendReadFamilies(const EngineStats& stats, const std::string& model_name,
 // What device memory holds of K and V. All 0 where they are used in place.
 void AppendDeviceFamilies(const KvTransfers& device, const Labels& labels,
                           MetricFamilies* families) {
-  AppendGauge("sentencekv_device_frames_total",
+  AppendGauge("sentencekv_device_frame_capacity",
               "Frames of device memory: room for a page of one layer", labels,
               device.frames_total, families);
   AppendGauge("sentencekv_device_frames_used",

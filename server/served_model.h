@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "cache/sentence_policy.h"
+#include "cache/sentence_settings.h"
 #include "engine/engine.h"
 #include "server/request_validation.h"
 #include "tokenizer/chat_format.h"

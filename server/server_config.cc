@@ -9,7 +9,7 @@
 #include <ostream>
 
 #include "absl/status/statusor.h"
-#include "cache/sentence_policy.h"
+#include "cache/sentence_settings.h"
 #include "kernels/dtype.h"
 #include "kernels/version.h"
 #include "server/flag_checks.h"

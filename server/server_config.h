@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "cache/sentence_policy.h"
+#include "cache/sentence_settings.h"
 #include "kernels/dtype.h"
 #include "server/flag_values.h"
 #include "server/logging.h"

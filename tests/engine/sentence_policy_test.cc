@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/sentence_settings.h"
 #include "gtest/gtest.h"
 #include "tests/support/byte_tokenizer.h"
 #include "tests/support/model_runner.h"

@@ -184,7 +184,7 @@ TEST_F(DeviceMemoryDaemon, GivesTheSameAnswersAndTellsWhatItCopied) {
   }
 
   std::map<std::string, double> copied = DeviceMetrics(copied_);
-  EXPECT_EQ(copied[Device("frames_total")], kFrames);
+  EXPECT_EQ(copied[Device("frame_capacity")], kFrames);
   // Whatever ended, the request that was hung up included, has none left.
   EXPECT_EQ(copied[Device("frames_used")], 0);
   const std::map<std::string, double> in_place = DeviceMetrics(in_place_);

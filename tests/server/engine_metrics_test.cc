@@ -171,7 +171,7 @@ TEST_F(MetricsTest, TellsWhatTheDeviceHolds) {
                                  .seconds_stalled = 0.125}});
   const std::map<std::string, double> samples = Scrape();
   const std::pair<std::string, double> expected[] = {
-      {With("sentencekv_device_frames_total"), 48},
+      {With("sentencekv_device_frame_capacity"), 48},
       {With("sentencekv_device_frames_used"), 40},
       {With("sentencekv_device_page_hits_total"), 7},
       {With("sentencekv_device_page_misses_total"), 3},

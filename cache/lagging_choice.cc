@@ -43,9 +43,10 @@ absl::Status LaggingChoice::SetQuery(Backend& backend, int64_t layer,
 }
 
 std::span<const int32_t> LaggingChoice::Read(int64_t layer, int64_t kv_head,
-                                             std::span<const int32_t> chosen) {
+                                             std::span<const int32_t> chosen,
+                                             int64_t* num_repairs) {
   Head& head = heads_[HeadIndex(layer, kv_head)];
-  if (head.has_moved && !head.next.empty()) ++num_repairs_;
+  if (head.has_moved && !head.next.empty()) ++*num_repairs;
   std::swap(head.now, head.next);
   head.next.assign(chosen.begin(), chosen.end());
   if (head.has_moved) head.now = head.next;

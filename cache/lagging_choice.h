@@ -27,16 +27,17 @@ class LaggingChoice {
   // layer, in order, before Read.
   absl::Status SetQuery(Backend& backend, int64_t layer, const float* query);
   // `chosen` is what the row chooses in a KV head; what it reads is returned:
-  // that, or what the row before chose. Valid until the next call for the head.
+  // that, or what the row before chose. *num_repairs counts the heads that read
+  // their own although there was an older one. Valid until the next call for
+  // the head.
   std::span<const int32_t> Read(int64_t layer, int64_t kv_head,
-                                std::span<const int32_t> chosen);
+                                std::span<const int32_t> chosen,
+                                int64_t* num_repairs);
   // What the last Read was given: the next step will read it if its query has
   // not moved.
   std::span<const int32_t> Next(int64_t layer, int64_t kv_head) const {
     return heads_[HeadIndex(layer, kv_head)].next;
   }
-  // Heads that read their own choice although there was an older one.
-  int64_t num_repairs() const { return num_repairs_; }
 
  private:
   struct Head {
@@ -52,7 +53,6 @@ class LaggingChoice {
   const ModelShape shape_;
   std::vector<std::vector<float>> queries_;  // [L] of [H, D]: the last ones
   std::vector<Head> heads_;                  // [L * G]
-  int64_t num_repairs_ = 0;
 };
 
 }  // namespace sentencekv

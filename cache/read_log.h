@@ -36,6 +36,8 @@ struct ReadTotals {
   int64_t sentences_indexed = 0;
   double score_seconds = 0;   // scoring the sentences of decode steps
   double select_seconds = 0;  // choosing among them
+  // Heads that do not wait for their choice and yet read it at once.
+  int64_t repairs = 0;
 };
 
 // What one decode step chose in one layer and KV head.

@@ -223,7 +223,8 @@ void SentencePolicy::Select(int64_t layer) {
       row.state->AddReuseBonus(layer, g, scores);
       auto sentences = selector_.ChooseSentences(limits, row.spans, scores);
       if (!row.state->settings.strict) {
-        sentences = row.state->lagging.Read(layer, g, sentences);
+        sentences =
+            row.state->lagging.Read(layer, g, sentences, &totals_.repairs);
       }
       ChosenPages& chosen = chosen_[i];
       selector_.ListPages(limits, row.spans, sentences, &chosen);

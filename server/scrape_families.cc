@@ -116,6 +116,11 @@ void AppendReadFamilies(const EngineStats& stats, const std::string& model_name,
   counter("sentencekv_selection_select_seconds_total",
           "Time of choosing among them",
           [](const ReadTotals& reads) { return reads.select_seconds; });
+  counter("sentencekv_selection_repairs_total",
+          "KV heads that do not wait for their choice and yet read it at once",
+          [](const ReadTotals& reads) {
+            return static_cast<double>(reads.repairs);
+          });
   counter("sentencekv_sentences_indexed_total",
           "Sentences of prompts and answers that got entries in the index",
           [](const ReadTotals& reads) {

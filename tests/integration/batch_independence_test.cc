@@ -91,7 +91,7 @@ void ExpectSameAloneAndTogether(
 }
 
 TEST(BatchIndependence, TinyModelInEverySetting) {
-  const TinyModel tiny = MakeTinyModel({});
+  const TinyModel tiny = MakeTinyModel({.tied_output = false});
   const std::string path = WriteTinyGguf(tiny);
   const auto requests = Requests(
       16, static_cast<int32_t>(tiny.vocabulary.tokens.size()), 150, 24);

@@ -32,7 +32,7 @@ Answer Ask(ServerProcess& server, const v1::GenerateRequest& request) {
 }
 
 TEST(PaperPolicyDaemon, ServesItBesideFull) {
-  ServerProcess server(WriteTinyGguf(MakeTinyModel({})),
+  ServerProcess server(WriteTinyGguf(MakeTinyModel({.tied_output = false})),
                        {"--max_step_tokens", "48"});
   const v1::GenerateRequest full = Request(200, "full");
   const v1::GenerateRequest paper = Request(200, "sentence-paper");
@@ -55,7 +55,7 @@ TEST(PaperPolicyDaemon, ServesItBesideFull) {
 }
 
 TEST(PaperPolicyDaemon, TakesItAsTheDefault) {
-  const std::string model = WriteTinyGguf(MakeTinyModel({}));
+  const std::string model = WriteTinyGguf(MakeTinyModel({.tied_output = false}));
   ServerProcess server(model, {"--kv_policy", "sentence-paper"});
   v1::GenerateRequest request = Request(200, "sentence-paper");
   const Answer named = Ask(server, request);

@@ -113,7 +113,8 @@ TEST_F(MetricsTest, ReadsTheEnginesCountsAtTheScrape) {
                                         .sentences_repeated = 240},
                              .sentences_indexed = 55,
                              .score_seconds = 0.25,
-                             .select_seconds = 0.125}}}});
+                             .select_seconds = 0.125,
+                             .repairs = 7}}}});
   const std::map<std::string, double> samples = Scrape();
   const std::pair<std::string, double> expected[] = {
       {With("sentencekv_requests_running"), 3},
@@ -146,6 +147,7 @@ TEST_F(MetricsTest, ReadsTheEnginesCountsAtTheScrape) {
       {OfPolicy("sentencekv_selection_repeated_sentences_total"), 240},
       {OfPolicy("sentencekv_selection_score_seconds_total"), 0.25},
       {OfPolicy("sentencekv_selection_select_seconds_total"), 0.125},
+      {OfPolicy("sentencekv_selection_repairs_total"), 7},
       {With("vllm:num_preemptions_total"), 2},
       {With("sentencekv_steps_total"), 77},
   };

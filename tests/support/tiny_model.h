@@ -26,6 +26,8 @@ struct TinyModelOptions {
   SourceType matrix_type = SourceType::kF32;
   SourceType embedding_type = SourceType::kF32;  // and the output matrix's
   SourceType vector_type = SourceType::kF32;     // norms and biases
+  // With it the likeliest token is the one just read, whatever else is read:
+  // tests that compare greedy tokens do without.
   bool tied_output = true;
   bool qkv_bias = false;
   bool attention_output_bias = false;

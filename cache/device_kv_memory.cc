@@ -240,6 +240,7 @@ absl::Status DeviceKvMemory::BringChosen(int64_t layer, int64_t kv_head,
   resident.most_chosen =
       std::max(resident.most_chosen, std::ssize(chosen.pages));
   numbers->clear();
+  numbers->reserve(chosen.pages.size());
   const int64_t num_kv_heads = pool_.layout().num_kv_heads;
   for (size_t i = 0; i < chosen.pages.size(); ++i) {
     const int32_t page = chosen.pages[i];

@@ -40,22 +40,30 @@ void FrameCopies::WillWrite(int32_t frame) {
   compute_after_host_ = std::max(compute_after_host_, of_frame(frame).saved);
 }
 
+absl::StatusOr<uint64_t> FrameCopies::CopyAfterCompute(
+    DeviceStream stream, const DeviceEvent& other,
+    std::span<const CopyRun> runs) {
+  SKV_ASSIGN_OR_RETURN(const DeviceEvent computed,
+                       device_.Record(DeviceStream::kCompute));
+  SKV_RETURN_IF_ERROR(device_.Wait(stream, computed));
+  SKV_RETURN_IF_ERROR(device_.Wait(stream, other));
+  SKV_RETURN_IF_ERROR(device_.Transfer(stream, runs));
+  SKV_ASSIGN_OR_RETURN(const DeviceEvent done, device_.Record(stream));
+  return done.number;
+}
+
 absl::Status FrameCopies::Submit() {
   if (fetches_.empty()) return absl::OkStatus();
   // Operations may still use what the frames held.
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent computed,
-                       device_.Record(DeviceStream::kCompute));
-  SKV_RETURN_IF_ERROR(device_.Wait(DeviceStream::kToDevice, computed));
-  SKV_RETURN_IF_ERROR(device_.Wait(DeviceStream::kToDevice,
-                                   {DeviceStream::kToHost, fetch_after_host_}));
-  SKV_RETURN_IF_ERROR(device_.Transfer(DeviceStream::kToDevice, fetches_));
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent filled,
-                       device_.Record(DeviceStream::kToDevice));
+  SKV_ASSIGN_OR_RETURN(
+      const uint64_t filled,
+      CopyAfterCompute(DeviceStream::kToDevice,
+                       {DeviceStream::kToHost, fetch_after_host_}, fetches_));
   for (const FramePage& fetched : fetched_) {
-    of_frame(fetched.frame).filled = filled.number;
-    of_page(fetched.page).read = filled.number;
+    of_frame(fetched.frame).filled = filled;
+    of_page(fetched.page).read = filled;
   }
-  compute_after_device_ = filled.number;
+  compute_after_device_ = filled;
   // Only now: what an error above left undone is done, and waited for, with the
   // next copies.
   fetch_after_host_ = 0;
@@ -88,17 +96,12 @@ absl::Status FrameCopies::Save(int64_t layer,
                     static_cast<size_t>(page_bytes)});
   }
   bytes_to_host_ += std::ssize(runs) * page_bytes;
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent computed,
-                       device_.Record(DeviceStream::kCompute));
-  SKV_RETURN_IF_ERROR(device_.Wait(DeviceStream::kToHost, computed));
-  SKV_RETURN_IF_ERROR(
-      device_.Wait(DeviceStream::kToHost, {DeviceStream::kToDevice, read}));
-  SKV_RETURN_IF_ERROR(device_.Transfer(DeviceStream::kToHost, runs));
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent saved,
-                       device_.Record(DeviceStream::kToHost));
+  SKV_ASSIGN_OR_RETURN(const uint64_t saved,
+                       CopyAfterCompute(DeviceStream::kToHost,
+                                        {DeviceStream::kToDevice, read}, runs));
   for (const FramePage& one : written) {
-    of_frame(one.frame).saved = saved.number;
-    of_page(one.page).written = saved.number;
+    of_frame(one.frame).saved = saved;
+    of_page(one.page).written = saved;
   }
   return absl::OkStatus();
 }

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "cache/page_pool.h"
 #include "kernels/backend.h"
 #include "kernels/buffer.h"
@@ -71,6 +72,11 @@ class FrameCopies {
     uint64_t written = 0;  // of kToHost
   };
 
+  // Copies that begin when operations issued so far are done and `other` has
+  // passed; the number of the event that they are done.
+  absl::StatusOr<uint64_t> CopyAfterCompute(DeviceStream stream,
+                                            const DeviceEvent& other,
+                                            std::span<const CopyRun> runs);
   std::byte* frame_data(int32_t frame) const {
     return frames() + frame * pool_.layout().page_bytes();
   }

@@ -24,6 +24,7 @@ class InPlaceKvMemory final : public KvMemory {
                            const ChosenPages& chosen,
                            std::vector<int32_t>* numbers) override {
     numbers->clear();
+    numbers->reserve(chosen.pages.size());
     for (const int32_t page : chosen.pages) {
       numbers->push_back(sequence.pages[static_cast<size_t>(page)]);
     }

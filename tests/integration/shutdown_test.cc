@@ -44,7 +44,7 @@ class Streams {
 
 TEST(Shutdown, SigtermLosesNoStream) {
   constexpr int kStreams = 16;
-  constexpr int kTokens = 400;
+  constexpr int kTokens = 4000;
   ServerProcess server(LongContextModel(), {"--threads", "1"});
   Streams streams(server, kStreams, kTokens);
   // All have begun, and none can be near its end.

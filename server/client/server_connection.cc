@@ -26,6 +26,24 @@ void ConnectionFlags::AddTo(CLI::App& app) {
       ->group("Connection");
 }
 
+namespace {
+
+// A server that drains, or a first connection that failed, is worth a few more
+// attempts within two seconds. gRPC itself repeats a call only when nothing of
+// the answer has come.
+constexpr char kRetries[] = R"({"methodConfig": [{
+  "name": [{}],
+  "retryPolicy": {
+    "maxAttempts": 4,
+    "initialBackoff": "0.2s",
+    "backoffMultiplier": 2,
+    "maxBackoff": "1s",
+    "retryableStatusCodes": ["UNAVAILABLE"]
+  }
+}]})";
+
+}  // namespace
+
 ServerConnection::ServerConnection(const ConnectionFlags& flags)
     : flags_(flags) {
   grpc::ChannelArguments arguments;
@@ -38,6 +56,7 @@ ServerConnection::ServerConnection(const ConnectionFlags& flags)
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Each connection object is one TCP connection, as separate clients have.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetServiceConfigJSON(kRetries);
   // While a server starts, look again soon (defaults: 1 s growing to 2 min).
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);

@@ -69,7 +69,9 @@ std::unique_ptr<ServerConnection> ServerProcess::Connect(
   ConnectionFlags flags;
   flags.server = address_;
   flags.timeout_seconds = timeout_seconds;
-  return std::make_unique<ServerConnection>(flags);
+  auto connection = std::make_unique<ServerConnection>(flags);
+  connection->AwaitConnected();
+  return connection;
 }
 
 v1::GetStatsResponse ServerProcess::Stats() {

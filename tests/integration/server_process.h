@@ -25,7 +25,9 @@ class ServerProcess {
   std::string log() const;
   // For calls of the test itself. Thread-safe.
   ServerConnection& connection() { return *connection_; }
-  // A further connection, as another client would have.
+  // A further connection, as another client would have. It stands when this
+  // returns: a first attempt can fail on a busy machine (gRPC reads errno after
+  // other calls), which says nothing about the server.
   std::unique_ptr<ServerConnection> Connect(double timeout_seconds = 0) const;
 
   v1::GetStatsResponse Stats();

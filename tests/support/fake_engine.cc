@@ -112,11 +112,21 @@ bool FakeEngine::Push(size_t index, StreamEvent event) {
   std::shared_ptr<TokenStream> stream;
   {
     absl::MutexLock lock(&mutex_);
-    const Entry& entry = entries_.at(index);
+    Entry& entry = entries_.at(index);
     if (!entry.live) return false;
     stream = entry.stream;
+    ++entry.num_pushing;
   }
-  return stream->Push(std::move(event));
+  const bool taken = stream->Push(std::move(event));
+  std::optional<StreamEvent> last;
+  {
+    absl::MutexLock lock(&mutex_);
+    Entry& entry = entries_.at(index);
+    if (--entry.num_pushing == 0)
+      last = std::exchange(entry.last, std::nullopt);
+  }
+  if (last.has_value()) stream->Push(*std::move(last));
+  return taken;
 }
 
 bool FakeEngine::Finish(size_t index, FinishReason reason) {
@@ -256,6 +266,10 @@ bool FakeEngine::End(size_t index, StreamEvent event) {
     if (!entry.live) return false;
     entry.live = false;
     entry.cancelled = event.finish->reason == FinishReason::kCancelled;
+    if (entry.num_pushing > 0) {
+      entry.last = std::move(event);
+      return true;
+    }
     stream = entry.stream;
   }
   return stream->Push(std::move(event));

@@ -84,6 +84,10 @@ class FakeEngine final : public Engine {
     std::shared_ptr<TokenStream> stream;
     bool live = true;
     bool cancelled = false;
+    // An end that comes, from the reader's thread, while others push: the last
+    // of them pushes it, as nothing may follow it.
+    int num_pushing = 0;
+    std::optional<StreamEvent> last;
   };
 
   // Ends request `index` if it is live; the push happens outside the lock.

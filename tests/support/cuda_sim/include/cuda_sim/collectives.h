@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cuda_sim/fiber_calls.h"
+#include "cuda_sim/thread_index.h"
 
 namespace cuda_sim {
 

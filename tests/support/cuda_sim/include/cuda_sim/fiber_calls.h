@@ -8,14 +8,6 @@
 // Code of the simulator itself: its accesses are not the kernel's.
 #define CUDA_SIM_OWN __attribute__((no_sanitize("thread")))
 
-// Which thread runs: written by the executor when it changes threads, never
-// while one runs, hence const for the code of a thread.
-extern const uint3 threadIdx;
-extern const uint3 blockIdx;
-extern const dim3 blockDim;
-extern const dim3 gridDim;
-inline constexpr int warpSize = 32;
-
 namespace cuda_sim {
 
 struct Place {

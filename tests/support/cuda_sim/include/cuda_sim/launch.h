@@ -10,16 +10,9 @@
 #include <utility>
 
 #include "cuda_sim/fiber_calls.h"
+#include "cuda_sim/launch_call.h"
 
 namespace cuda_sim {
-
-// Calls the kernel with its arguments, once for each thread.
-using ThreadFunction = void (*)(const void* call);
-
-// Submits a launch; takes `call`, which came from malloc.
-cudaError_t SubmitLaunch(const cudaLaunchConfig_t& config, const void* kernel,
-                         ThreadFunction run_thread, void* call,
-                         size_t call_bytes);
 
 template <typename... Params>
 struct KernelCall {
@@ -49,6 +42,5 @@ CUDA_SIM_OWN cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config,
   void* call = new (std::malloc(sizeof(Call)))
       Call{kernel, std::tuple<Params...>(arguments...)};
   return cuda_sim::SubmitLaunch(*config, reinterpret_cast<const void*>(kernel),
-                                &cuda_sim::RunThread<Params...>, call,
-                                sizeof(Call));
+                                &cuda_sim::RunThread<Params...>, call);
 }

@@ -1,0 +1,366 @@
+#include "tests/support/cuda_sim/fiber_exec.h"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+
+#include <array>
+#include <boost/context/detail/fcontext.hpp>
+#include <cstring>
+#include <numeric>
+
+#include "tests/support/cuda_sim/access_check.h"
+#include "tests/support/cuda_sim/report.h"
+
+// Declared const for the code of a thread; these are theirs.
+uint3 threadIdx;
+uint3 blockIdx;
+uint3 blockDim;
+uint3 gridDim;
+
+namespace cuda_sim {
+
+thread_local RunningThread* running_thread = nullptr;
+
+namespace {
+
+using boost::context::detail::fcontext_t;
+using boost::context::detail::jump_fcontext;
+using boost::context::detail::make_fcontext;
+using boost::context::detail::transfer_t;
+
+constexpr int kMaxThreads = 1024;
+constexpr size_t kStackBytes = 64 * 1024;
+
+struct Fiber {
+  RunningThread thread;
+  uint3 index;
+  int number = 0;  // in the block
+  fcontext_t context = nullptr;
+  // Where it waits, nullptr while it can run.
+  const char* waits_in = nullptr;
+  Place waits_at;
+};
+
+// A collective that some lanes wait for.
+struct Collective {
+  const char* name = nullptr;
+  unsigned mask = 0;
+  Place place;
+  unsigned arrived = 0;
+  void* operands[32] = {};
+};
+
+struct Warp {
+  unsigned exists = 0;
+  unsigned returned = 0;
+  std::vector<Collective> open;
+};
+
+struct Executor {
+  Executor();
+
+  std::byte* stacks;  // [kMaxThreads][kStackBytes]
+  std::vector<Fiber> fibers;
+  std::vector<Warp> warps;
+  std::vector<Fiber*> ready;
+  const KernelLaunch* launch = nullptr;
+  Fiber* running = nullptr;
+  fcontext_t scheduler = nullptr;
+  bool has_failed = false;
+  int num_threads = 0;
+  int num_returned = 0;
+  // Of the barrier.
+  const Fiber* first_to_arrive = nullptr;
+  int num_arrived = 0;
+  int votes = 0;
+  int result = 0;
+};
+
+Executor::Executor() {
+  stacks = static_cast<std::byte*>(
+      mmap(nullptr, kMaxThreads * kStackBytes, PROT_READ | PROT_WRITE,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+  // The last page of each stack is a guard: it grows down to it.
+  for (int i = 0; i < kMaxThreads; ++i) {
+    mprotect(stacks + i * kStackBytes, 4096, PROT_NONE);
+  }
+}
+
+Executor& E() {
+  static Executor executor;
+  return executor;
+}
+
+bool IsSamePlace(Place a, Place b) {
+  return a.line == b.line &&
+         (a.file == b.file || std::strcmp(a.file, b.file) == 0);
+}
+
+std::string Waiting(const Fiber& fiber) {
+  return fmt::format("thread {} waits in {} ({})", fiber.number, fiber.waits_in,
+                     Text(fiber.waits_at));
+}
+
+// Gives the processor back until the scheduler chooses this thread again.
+void Wait(const char* name, Place place) {
+  Fiber* self = E().running;
+  self->waits_in = name;
+  self->waits_at = place;
+  const transfer_t back = jump_fcontext(E().scheduler, nullptr);
+  E().scheduler = back.fctx;
+}
+
+void MakeReady(Fiber* fiber) {
+  fiber->waits_in = nullptr;
+  E().ready.push_back(fiber);
+}
+
+void ReturnFromThread(Fiber* self) {
+  Executor& e = E();
+  if (e.first_to_arrive != nullptr) {
+    FailThread(Finding::kBarrierDivergence,
+               "returns while " + Waiting(*e.first_to_arrive));
+  }
+  Warp& warp = e.warps[self->number / 32];
+  const unsigned bit = 1u << (self->number % 32);
+  for (const Collective& open : warp.open) {
+    if ((open.mask & bit) != 0) {
+      FailThread(Finding::kWarpDivergence,
+                 fmt::format("returns while other lanes wait for it in {} ({})",
+                             open.name, Text(open.place)));
+    }
+  }
+  warp.returned |= bit;
+  ++e.num_returned;
+}
+
+void RunFiber(transfer_t from) {
+  E().scheduler = from.fctx;
+  auto* self = static_cast<Fiber*>(from.data);
+  running_thread = &self->thread;
+  E().launch->run_thread(E().launch->call);
+  running_thread = nullptr;
+  ReturnFromThread(self);
+  jump_fcontext(E().scheduler, nullptr);
+}
+
+void PrepareBlock(const KernelLaunch& launch, int64_t block) {
+  Executor& e = E();
+  e.fibers.resize(kMaxThreads);
+  e.warps.assign((e.num_threads + 31) / 32, Warp());
+  e.ready.clear();
+  e.num_returned = e.num_arrived = e.votes = 0;
+  e.first_to_arrive = nullptr;
+  for (int i = 0; i < e.num_threads; ++i) {
+    Fiber& fiber = e.fibers[i];
+    std::byte* stack = E().stacks + i * kStackBytes;
+    fiber = Fiber();
+    fiber.number = i;
+    fiber.index = {i % launch.block.x, i / launch.block.x % launch.block.y,
+                   i / launch.block.x / launch.block.y};
+    fiber.thread.stamp.kind = Stamp::kThread;
+    fiber.thread.stamp.block = static_cast<uint64_t>(block);
+    fiber.thread.stamp.thread = static_cast<uint64_t>(i);
+    fiber.thread.stack_begin = reinterpret_cast<uintptr_t>(stack);
+    fiber.thread.stack_end = fiber.thread.stack_begin + kStackBytes;
+    fiber.context = make_fcontext(stack + kStackBytes, kStackBytes, &RunFiber);
+    e.warps[i / 32].exists |= 1u << (i % 32);
+    e.ready.push_back(&fiber);
+  }
+  blockIdx.x = static_cast<unsigned>(block % launch.grid.x);
+  blockIdx.y = static_cast<unsigned>(block / launch.grid.x % launch.grid.y);
+  blockIdx.z = static_cast<unsigned>(block / launch.grid.x / launch.grid.y);
+}
+
+void ReportStuck() {
+  Finding finding = Finding::kWarpDivergence;
+  std::string text = "no thread can go on:";
+  int named = 0;
+  const char* last_name = nullptr;
+  for (int i = 0; i < E().num_threads; ++i) {
+    const Fiber& fiber = E().fibers[i];
+    if (fiber.waits_in == nullptr) continue;
+    if (std::strncmp(fiber.waits_in, "__syncthreads", 13) == 0) {
+      finding = Finding::kBarrierDivergence;
+    }
+    // The first of those who wait in the same place stands for them.
+    if (fiber.waits_in == last_name || ++named > 4) continue;
+    last_name = fiber.waits_in;
+    text += " " + Waiting(fiber) + ";";
+  }
+  AddReport(finding, FunctionName(E().launch->kernel) + ": " + text);
+  E().has_failed = true;
+}
+
+// All threads of one block, to their end or the first finding.
+void RunBlock(Random* random) {
+  Executor& e = E();
+  while (!e.ready.empty()) {
+    std::swap(e.ready[random->Below(e.ready.size())], e.ready.back());
+    Fiber* fiber = e.ready.back();
+    e.ready.pop_back();
+    e.running = fiber;
+    threadIdx = fiber->index;
+    const transfer_t back = jump_fcontext(fiber->context, fiber);
+    fiber->context = back.fctx;
+    running_thread = nullptr;
+    if (e.has_failed) return;
+  }
+  if (e.num_returned < e.num_threads) ReportStuck();
+}
+
+}  // namespace
+
+void RunKernel(const KernelLaunch& launch, Random* random) {
+  Executor& e = E();
+  e.launch = &launch;
+  e.has_failed = false;
+  e.num_threads =
+      static_cast<int>(launch.block.x * launch.block.y * launch.block.z);
+  gridDim = {launch.grid.x, launch.grid.y, launch.grid.z};
+  blockDim = {launch.block.x, launch.block.y, launch.block.z};
+  std::vector<int64_t> blocks(int64_t{1} * launch.grid.x * launch.grid.y *
+                              launch.grid.z);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  random->Shuffle(&blocks);
+  BeginLaunchChecks();
+  for (int64_t block : blocks) {
+    PrepareBlock(launch, block);
+    BeginBlockChecks(launch.shared_bytes);
+    RunBlock(random);
+    if (e.has_failed) return;
+  }
+}
+
+bool IsThreadStack(uintptr_t address) {
+  return address - reinterpret_cast<uintptr_t>(E().stacks) <
+         kMaxThreads * kStackBytes;
+}
+
+void FailThread(Finding finding, const std::string& text) {
+  running_thread = nullptr;
+  Executor& e = E();
+  AddReport(finding,
+            fmt::format("{}: thread {} of block ({}, {}, {}) {}",
+                        FunctionName(e.launch->kernel), e.running->number,
+                        blockIdx.x, blockIdx.y, blockIdx.z, text));
+  e.has_failed = true;
+  jump_fcontext(e.scheduler, nullptr);
+  __builtin_unreachable();
+}
+
+void Misuse(const char* what) { FailThread(Finding::kWarpDivergence, what); }
+
+namespace {
+
+// The open collective that this lane takes part in, a new one if it is first.
+Collective* Join(Warp* warp, int lane, const Collective& mine) {
+  const unsigned bit = 1u << lane;
+  if ((mine.mask & bit) == 0) {
+    FailThread(Finding::kWarpDivergence,
+               fmt::format("calls {} ({}) with a mask that does not name it",
+                           mine.name, Text(mine.place)));
+  }
+  const unsigned missing = mine.mask & ((~warp->exists) | warp->returned);
+  if (missing != 0) {
+    FailThread(
+        Finding::kWarpDivergence,
+        fmt::format("waits in {} ({}) for lane {}, which has returned "
+                    "or never was",
+                    mine.name, Text(mine.place), __builtin_ctz(missing)));
+  }
+  for (Collective& open : warp->open) {
+    if ((open.mask & mine.mask) == 0) continue;
+    const bool is_same = open.mask == mine.mask &&
+                         std::strcmp(open.name, mine.name) == 0 &&
+                         IsSamePlace(open.place, mine.place);
+    if (!is_same || (open.arrived & bit) != 0) {
+      FailThread(
+          Finding::kWarpDivergence,
+          fmt::format("is in {} ({}) with mask {:#x}, and lane {} in {} ({}) "
+                      "with mask {:#x}",
+                      mine.name, Text(mine.place), mine.mask,
+                      __builtin_ctz(open.arrived), open.name, Text(open.place),
+                      open.mask));
+    }
+    return &open;
+  }
+  warp->open.push_back(mine);
+  return &warp->open.back();
+}
+
+void MeetLanes(const Collective& mine, void* operand, WarpFunction function) {
+  Executor& e = E();
+  const int number = e.running->number;
+  Warp& warp = e.warps[number / 32];
+  Collective* open = Join(&warp, number % 32, mine);
+  open->arrived |= 1u << (number % 32);
+  open->operands[number % 32] = operand;
+  if (open->arrived != open->mask) {
+    Wait(mine.name, mine.place);
+    return;
+  }
+  const Collective whole = *open;
+  warp.open.erase(warp.open.begin() + (open - warp.open.data()));
+  if (function != nullptr) function(whole.operands);
+  // A __syncwarp of all lanes is a barrier of the warp.
+  const bool is_barrier = function == nullptr && whole.mask == warp.exists;
+  for (int lane = 0; lane < 32; ++lane) {
+    if ((whole.mask & (1u << lane)) == 0) continue;
+    Fiber& fiber = e.fibers[number / 32 * 32 + lane];
+    if (is_barrier) ++fiber.thread.stamp.warp_barriers;
+    if (&fiber != e.running) MakeReady(&fiber);
+  }
+}
+
+}  // namespace
+
+void WarpCollective(const char* name, unsigned mask, void* operand,
+                    WarpFunction function, Place place) {
+  const SimulatorCode guard;
+  Collective mine;
+  mine.name = name;
+  mine.mask = mask;
+  mine.place = place;
+  MeetLanes(mine, operand, function);
+}
+
+void SyncWarp(unsigned mask, Place place) {
+  WarpCollective("__syncwarp", mask, nullptr, nullptr, place);
+}
+
+int SyncThreads(const char* name, bool vote, Place place) {
+  const SimulatorCode guard;
+  Executor& e = E();
+  if (e.num_returned > 0) {
+    FailThread(Finding::kBarrierDivergence,
+               fmt::format("waits in {} ({}) for {} threads that returned",
+                           name, Text(place), e.num_returned));
+  }
+  if (e.first_to_arrive == nullptr) e.first_to_arrive = e.running;
+  const Fiber& first = *e.first_to_arrive;
+  if (first.waits_in != nullptr && !IsSamePlace(first.waits_at, place)) {
+    FailThread(Finding::kBarrierDivergence,
+               fmt::format("is in {} ({}), and {}", name, Text(place),
+                           Waiting(first)));
+  }
+  e.votes += vote ? 1 : 0;
+  if (++e.num_arrived < e.num_threads) {
+    Wait(name, place);
+    return e.result;
+  }
+  e.result = e.votes;
+  e.votes = e.num_arrived = 0;
+  e.first_to_arrive = nullptr;
+  for (int i = 0; i < e.num_threads; ++i) {
+    Fiber& fiber = e.fibers[i];
+    ++fiber.thread.stamp.barriers;
+    fiber.thread.stamp.warp_barriers = 0;
+    if (&fiber != e.running) MakeReady(&fiber);
+  }
+  return e.result;
+}
+
+void ThreadFence(Place) { running_thread->has_fenced = true; }
+
+}  // namespace cuda_sim

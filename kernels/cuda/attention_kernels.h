@@ -44,23 +44,24 @@ struct AttentionTile {
   int64_t first_state = -1;
 };
 
-// The state of a query after one partition: [D] output sums, maximum, sum,
+// The state of a query after one partition: [D] output sums, maximum, sum and
 // padding. Floats of one.
-inline constexpr int64_t AttentionStateFloats(int64_t head_dim) {
-  return head_dim + 4;
+inline constexpr int64_t kAttentionStateExtra = 4;
+constexpr int64_t AttentionStateFloats(int64_t head_dim) {
+  return head_dim + kAttentionStateExtra;
 }
 
 // kFew is for decoding: less memory a block, so that more blocks load at a
 // time. kMany is for prefill: more products for each load.
 enum class AttentionTileSize : uint8_t { kFew, kMany };
 
-// Most queries of a tile.
+// Most queries of a tile: 16, 8 or 4, and 64, 32 or 16, for D up to 64, 128 and
+// 256.
 constexpr int64_t TileQueries(AttentionTileSize size, int64_t head_dim) {
-  const int64_t a_thread = size == AttentionTileSize::kFew ? 4 : 32;
-  int64_t lanes = 64;  // of the 256 threads, that share a query's dimensions
+  const int64_t of_a_thread = size == AttentionTileSize::kFew ? 4 : 16;
+  int64_t lanes = 64;  // of 256 threads, that share a query's dimensions
   while (lanes < head_dim) lanes *= 2;
-  const int64_t queries = a_thread * 256 / lanes;
-  return queries < 64 ? queries : 64;
+  return 256 / lanes * of_a_thread;
 }
 
 struct AttentionLaunch {

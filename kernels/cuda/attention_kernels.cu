@@ -32,7 +32,7 @@ namespace sentencekv {
 namespace {
 
 template <typename T, int kQueries>
-__global__ void __launch_bounds__(kTokenThreads)
+__global__ void __launch_bounds__(kTokenThreads, kQueries == 4 ? 3 : 2)
     AttendKernel(AttentionLaunch launch) {
   const AttentionTile tile = FindTile(launch);
   const int64_t head_dim = launch.kv.head_dim;

@@ -23,7 +23,7 @@ struct AttentionMassLaunch {
 };
 
 // Keys that one block of threads goes through.
-inline constexpr int64_t kMassTileTokens = 256;
+inline constexpr int64_t kMassTileTokens = 64;
 
 // Maximum and sum of each query: [H, queries], and [H, tiles, queries].
 constexpr int64_t AttentionMassWorkspaceFloats(int64_t num_queries,

@@ -12,11 +12,11 @@
 namespace sentencekv {
 
 struct PagedKv {
-  const std::byte* base = nullptr;  // the run of page 0 and KV head 0
-  int64_t page_stride = 0;          // bytes
-  int64_t head_stride = 0;          // bytes; 0 where pages are of one KV head
-  int64_t head_dim = 0;             // D, a multiple of 8
-  int64_t num_kv_heads = 0;         // G
+  std::byte* base = nullptr;  // the run of page 0 and KV head 0
+  int64_t page_stride = 0;    // bytes
+  int64_t head_stride = 0;    // bytes; 0 where pages are of one KV head
+  int64_t head_dim = 0;       // D, a multiple of 8
+  int64_t num_kv_heads = 0;   // G
   DType dtype = DType::kF16;
 };
 

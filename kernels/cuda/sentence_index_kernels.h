@@ -1,6 +1,5 @@
-// Entries of sentences from their keys, as kernels/sentence_block.h describes
-// them; but vectors lie as [D / 8][16 entries][8] int8, so that 16 neighbouring
-// lanes, each with an entry, read 128 neighbouring bytes.
+// Entries of sentences from their keys. Their vectors lie as
+// kernels/cuda/entry_block.h says.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -30,12 +29,12 @@ struct IndexSentencesLaunch {
   PagedKv kv;
   const IndexSentenceTask* tasks = nullptr;
   int64_t num_tasks = 0;
-  // Only pages of sentences are read: a task may bring just those, with
-  // page_begin what the page of position 0 would have; it may be negative.
+  // Only those of the sentences are read: a task may bring just these, with
+  // the page_begin that the page of position 0 would have; it may be negative.
   const int32_t* pages = nullptr;
 };
 
-// cudaErrorInvalidValue where D is no multiple of 8 or above 4,096.
+// cudaErrorInvalidValue where D is no multiple of 8 in 8..256.
 cudaError_t LaunchIndexSentences(const IndexSentencesLaunch& launch,
                                  cudaStream_t stream);
 

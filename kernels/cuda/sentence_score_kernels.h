@@ -48,7 +48,7 @@ constexpr int64_t ScoreWorkspaceFloats(int64_t num_tasks, int64_t sum_entries,
   return num_heads * (num_tasks * head_dim + sum_entries);
 }
 
-// cudaErrorInvalidValue where D is no multiple of 8, or above 1,024.
+// cudaErrorInvalidValue where D is no multiple of 8 in 8..256.
 cudaError_t LaunchScoreSentences(const ScoreSentencesLaunch& launch,
                                  cudaStream_t stream);
 

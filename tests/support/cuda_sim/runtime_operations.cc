@@ -1,4 +1,5 @@
-// What is submitted to streams: launches, copies, fills, host functions.
+#include "tests/support/cuda_sim/runtime_operations.h"
+
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -57,24 +58,6 @@ struct Copy {
   uint64_t host_writes = 0;
 };
 
-Interval IntervalOf(const void* memory, size_t size) {
-  const auto begin = reinterpret_cast<uintptr_t>(memory);
-  return {begin, begin + size};
-}
-
-// Whether all of the memory is still there when an operation needs it.
-bool CheckWhole(const char* name, const void* memory, size_t size) {
-  const auto address = reinterpret_cast<uintptr_t>(memory);
-  if (IsReachable(address, size)) return true;
-  const Region* region = NearestRegion(address);
-  const bool is_freed =
-      region != nullptr && !region->is_live && address < region->end();
-  AddReport(is_freed ? Finding::kUseAfterFree : Finding::kOutOfBounds,
-            fmt::format("{}: {} bytes at {:#x} ({})", name, size, address,
-                        region == nullptr ? "no memory" : Told(*region)));
-  return false;
-}
-
 OperationAccess RunCopy(const char* name, const Copy& copy) {
   if (!CheckWhole(name, copy.to, copy.size) ||
       !CheckWhole(name, copy.from, copy.size)) {
@@ -130,6 +113,23 @@ cudaError_t SubmitCopy(void* to, const void* from, size_t size,
 }
 
 }  // namespace
+
+Interval IntervalOf(const void* memory, size_t size) {
+  const auto begin = reinterpret_cast<uintptr_t>(memory);
+  return {begin, begin + size};
+}
+
+bool CheckWhole(const char* name, const void* memory, size_t size) {
+  const auto address = reinterpret_cast<uintptr_t>(memory);
+  if (IsReachable(address, size)) return true;
+  const Region* region = NearestRegion(address);
+  const bool is_freed =
+      region != nullptr && !region->is_live && address < region->end();
+  AddReport(is_freed ? Finding::kUseAfterFree : Finding::kOutOfBounds,
+            fmt::format("{}: {} bytes at {:#x} ({})", name, size, address,
+                        region == nullptr ? "no memory" : Told(*region)));
+  return false;
+}
 
 cudaError_t SubmitLaunch(const cudaLaunchConfig_t& config, const void* kernel,
                          ThreadFunction run_thread, void* call) {

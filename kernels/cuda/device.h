@@ -111,12 +111,23 @@ inline constexpr int kPerAccess = 16 / static_cast<int>(sizeof(T));
 
 template <typename T, int kCount = kPerAccess<T>>
 __device__ __forceinline__ Vector<T, kCount> LoadVector(const T* source) {
+#ifdef SENTENCEKV_CUDA_SIM
+  // g++ would make it several accesses, whose alignment nobody checks.
+  Vector<T, kCount> vector;
+  ::cuda_sim::LoadBytes(&vector, source, sizeof(vector));
+  return vector;
+#else
   return *reinterpret_cast<const Vector<T, kCount>*>(source);
+#endif
 }
 template <typename T, int kCount>
 __device__ __forceinline__ void StoreVector(T* destination,
                                             const Vector<T, kCount>& vector) {
+#ifdef SENTENCEKV_CUDA_SIM
+  ::cuda_sim::StoreBytes(destination, &vector, sizeof(vector));
+#else
   *reinterpret_cast<Vector<T, kCount>*>(destination) = vector;
+#endif
 }
 
 }  // namespace sentencekv

@@ -183,8 +183,7 @@ void Check(const Access& access) {
   if (C().shared.Contains(access.address)) {
     CheckShared(access);
   } else if (IsThreadStack(access.address)) {
-    if (access.address < running_thread->stack_begin ||
-        access.address + access.size > running_thread->stack_end) {
+    if (access.address - running_thread->stack_begin >= kStackBytes) {
       FailThread(Finding::kOtherThreadsLocal, access.Told());
     }
   } else if (access.kind != AccessKind::kRead ||
@@ -216,6 +215,18 @@ void CheckAccess(uintptr_t address, size_t size, AccessKind kind,
                                                  access.Told(), alignment));
   }
   Check(access);
+}
+
+void LoadBytes(void* value, const void* address, size_t size) {
+  CheckAccess(reinterpret_cast<uintptr_t>(address), size, AccessKind::kRead,
+              size, __builtin_return_address(0));
+  std::memcpy(value, address, size);
+}
+
+void StoreBytes(void* address, const void* value, size_t size) {
+  CheckAccess(reinterpret_cast<uintptr_t>(address), size, AccessKind::kWrite,
+              size, __builtin_return_address(0));
+  std::memcpy(address, value, size);
 }
 
 void CheckAtomic(void* address, size_t size, Place place) {

@@ -9,6 +9,7 @@
 #include <numeric>
 
 #include "tests/support/cuda_sim/access_check.h"
+#include "tests/support/cuda_sim/fiber_state.h"
 #include "tests/support/cuda_sim/report.h"
 
 // Declared const for the code of a thread; these are theirs.
@@ -29,52 +30,8 @@ using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
 constexpr int kMaxThreads = 1024;
-constexpr size_t kStackBytes = 64 * 1024;
 
-struct Fiber {
-  RunningThread thread;
-  uint3 index;
-  int number = 0;  // in the block
-  fcontext_t context = nullptr;
-  // Where it waits, nullptr while it can run.
-  const char* waits_in = nullptr;
-  Place waits_at;
-};
-
-// A collective that some lanes wait for.
-struct Collective {
-  const char* name = nullptr;
-  unsigned mask = 0;
-  Place place;
-  unsigned arrived = 0;
-  void* operands[32] = {};
-};
-
-struct Warp {
-  unsigned exists = 0;
-  unsigned returned = 0;
-  std::vector<Collective> open;
-};
-
-struct Executor {
-  Executor();
-
-  std::byte* stacks;  // [kMaxThreads][kStackBytes]
-  std::vector<Fiber> fibers;
-  std::vector<Warp> warps;
-  std::vector<Fiber*> ready;
-  const KernelLaunch* launch = nullptr;
-  Fiber* running = nullptr;
-  fcontext_t scheduler = nullptr;
-  bool has_failed = false;
-  int num_threads = 0;
-  int num_returned = 0;
-  // Of the barrier.
-  const Fiber* first_to_arrive = nullptr;
-  int num_arrived = 0;
-  int votes = 0;
-  int result = 0;
-};
+}  // namespace
 
 Executor::Executor() {
   stacks = static_cast<std::byte*>(
@@ -91,17 +48,11 @@ Executor& E() {
   return executor;
 }
 
-bool IsSamePlace(Place a, Place b) {
-  return a.line == b.line &&
-         (a.file == b.file || std::strcmp(a.file, b.file) == 0);
-}
-
 std::string Waiting(const Fiber& fiber) {
   return fmt::format("thread {} waits in {} ({})", fiber.number, fiber.waits_in,
                      Text(fiber.waits_at));
 }
 
-// Gives the processor back until the scheduler chooses this thread again.
 void Wait(const char* name, Place place) {
   Fiber* self = E().running;
   self->waits_in = name;
@@ -114,6 +65,8 @@ void MakeReady(Fiber* fiber) {
   fiber->waits_in = nullptr;
   E().ready.push_back(fiber);
 }
+
+namespace {
 
 void ReturnFromThread(Fiber* self) {
   Executor& e = E();
@@ -162,7 +115,6 @@ void PrepareBlock(const KernelLaunch& launch, int64_t block) {
     fiber.thread.stamp.block = static_cast<uint64_t>(block);
     fiber.thread.stamp.thread = static_cast<uint64_t>(i);
     fiber.thread.stack_begin = reinterpret_cast<uintptr_t>(stack);
-    fiber.thread.stack_end = fiber.thread.stack_begin + kStackBytes;
     fiber.context = make_fcontext(stack + kStackBytes, kStackBytes, &RunFiber);
     e.warps[i / 32].exists |= 1u << (i % 32);
     e.ready.push_back(&fiber);
@@ -248,119 +200,5 @@ void FailThread(Finding finding, const std::string& text) {
   jump_fcontext(e.scheduler, nullptr);
   __builtin_unreachable();
 }
-
-void Misuse(const char* what) { FailThread(Finding::kWarpDivergence, what); }
-
-namespace {
-
-// The open collective that this lane takes part in, a new one if it is first.
-Collective* Join(Warp* warp, int lane, const Collective& mine) {
-  const unsigned bit = 1u << lane;
-  if ((mine.mask & bit) == 0) {
-    FailThread(Finding::kWarpDivergence,
-               fmt::format("calls {} ({}) with a mask that does not name it",
-                           mine.name, Text(mine.place)));
-  }
-  const unsigned missing = mine.mask & ((~warp->exists) | warp->returned);
-  if (missing != 0) {
-    FailThread(
-        Finding::kWarpDivergence,
-        fmt::format("waits in {} ({}) for lane {}, which has returned "
-                    "or never was",
-                    mine.name, Text(mine.place), __builtin_ctz(missing)));
-  }
-  for (Collective& open : warp->open) {
-    if ((open.mask & mine.mask) == 0) continue;
-    const bool is_same = open.mask == mine.mask &&
-                         std::strcmp(open.name, mine.name) == 0 &&
-                         IsSamePlace(open.place, mine.place);
-    if (!is_same || (open.arrived & bit) != 0) {
-      FailThread(
-          Finding::kWarpDivergence,
-          fmt::format("is in {} ({}) with mask {:#x}, and lane {} in {} ({}) "
-                      "with mask {:#x}",
-                      mine.name, Text(mine.place), mine.mask,
-                      __builtin_ctz(open.arrived), open.name, Text(open.place),
-                      open.mask));
-    }
-    return &open;
-  }
-  warp->open.push_back(mine);
-  return &warp->open.back();
-}
-
-void MeetLanes(const Collective& mine, void* operand, WarpFunction function) {
-  Executor& e = E();
-  const int number = e.running->number;
-  Warp& warp = e.warps[number / 32];
-  Collective* open = Join(&warp, number % 32, mine);
-  open->arrived |= 1u << (number % 32);
-  open->operands[number % 32] = operand;
-  if (open->arrived != open->mask) {
-    Wait(mine.name, mine.place);
-    return;
-  }
-  const Collective whole = *open;
-  warp.open.erase(warp.open.begin() + (open - warp.open.data()));
-  if (function != nullptr) function(whole.operands);
-  // A __syncwarp of all lanes is a barrier of the warp.
-  const bool is_barrier = function == nullptr && whole.mask == warp.exists;
-  for (int lane = 0; lane < 32; ++lane) {
-    if ((whole.mask & (1u << lane)) == 0) continue;
-    Fiber& fiber = e.fibers[number / 32 * 32 + lane];
-    if (is_barrier) ++fiber.thread.stamp.warp_barriers;
-    if (&fiber != e.running) MakeReady(&fiber);
-  }
-}
-
-}  // namespace
-
-void WarpCollective(const char* name, unsigned mask, void* operand,
-                    WarpFunction function, Place place) {
-  const SimulatorCode guard;
-  Collective mine;
-  mine.name = name;
-  mine.mask = mask;
-  mine.place = place;
-  MeetLanes(mine, operand, function);
-}
-
-void SyncWarp(unsigned mask, Place place) {
-  WarpCollective("__syncwarp", mask, nullptr, nullptr, place);
-}
-
-int SyncThreads(const char* name, bool vote, Place place) {
-  const SimulatorCode guard;
-  Executor& e = E();
-  if (e.num_returned > 0) {
-    FailThread(Finding::kBarrierDivergence,
-               fmt::format("waits in {} ({}) for {} threads that returned",
-                           name, Text(place), e.num_returned));
-  }
-  if (e.first_to_arrive == nullptr) e.first_to_arrive = e.running;
-  const Fiber& first = *e.first_to_arrive;
-  if (first.waits_in != nullptr && !IsSamePlace(first.waits_at, place)) {
-    FailThread(Finding::kBarrierDivergence,
-               fmt::format("is in {} ({}), and {}", name, Text(place),
-                           Waiting(first)));
-  }
-  e.votes += vote ? 1 : 0;
-  if (++e.num_arrived < e.num_threads) {
-    Wait(name, place);
-    return e.result;
-  }
-  e.result = e.votes;
-  e.votes = e.num_arrived = 0;
-  e.first_to_arrive = nullptr;
-  for (int i = 0; i < e.num_threads; ++i) {
-    Fiber& fiber = e.fibers[i];
-    ++fiber.thread.stamp.barriers;
-    fiber.thread.stamp.warp_barriers = 0;
-    if (&fiber != e.running) MakeReady(&fiber);
-  }
-  return e.result;
-}
-
-void ThreadFence(Place) { running_thread->has_fenced = true; }
 
 }  // namespace cuda_sim

@@ -36,11 +36,12 @@ struct SharedCopy {
   int group;
 };
 
+inline constexpr size_t kStackBytes = 64 * 1024;
+
 // What the access checks know of the thread that runs.
 struct RunningThread {
   Stamp stamp;
   uintptr_t stack_begin = 0;
-  uintptr_t stack_end = 0;
   bool has_fenced = false;
   std::vector<SharedCopy> copies;
   int copy_group = 0;

@@ -28,20 +28,22 @@ uintptr_t ProgramBase() {
   return base;
 }
 
-// Two lines of addr2line: the function, and file:line.
-std::array<std::string, 2> Symbolize(uintptr_t address) {
-  std::array<std::string, 2> lines;
+// addr2line's answer: a function and a file:line for each of the functions that
+// were inlined here, innermost first.
+std::vector<std::string> Symbolize(uintptr_t address) {
   const std::string command =
-      fmt::format("addr2line -Cfe /proc/{}/exe {:#x} 2>/dev/null", getpid(),
+      fmt::format("addr2line -Cfie /proc/{}/exe {:#x} 2>/dev/null", getpid(),
                   address - ProgramBase());
   FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return lines;
-  for (std::string& line : lines) {
+  std::vector<std::string> lines;
+  if (pipe != nullptr) {
     std::array<char, 1024> text;
-    if (std::fgets(text.data(), text.size(), pipe) == nullptr) break;
-    line.assign(text.data(), std::strcspn(text.data(), "\n"));
+    while (std::fgets(text.data(), text.size(), pipe) != nullptr) {
+      lines.emplace_back(text.data(), std::strcspn(text.data(), "\n"));
+    }
+    pclose(pipe);
   }
-  pclose(pipe);
+  if (lines.size() < 2) lines.assign(2, fmt::format("{:#x}", address));
   return lines;
 }
 
@@ -105,10 +107,15 @@ std::string Text(Place place) {
 }
 
 std::string PlaceOf(const void* return_address) {
-  const std::string line =
-      Symbolize(reinterpret_cast<uintptr_t>(return_address) - 1)[1];
-  return line.empty() ? fmt::format("{}", return_address)
-                      : WithoutFolder(line.substr(0, line.find(" (")));
+  const std::vector<std::string> lines =
+      Symbolize(reinterpret_cast<uintptr_t>(return_address) - 1);
+  std::string places;
+  for (size_t i = 1; i < lines.size(); i += 2) {
+    const std::string place =
+        WithoutFolder(lines[i].substr(0, lines[i].find(" (")));
+    places += (i == 1 ? "" : " in ") + place;
+  }
+  return places;
 }
 
 std::string FunctionName(const void* function) {

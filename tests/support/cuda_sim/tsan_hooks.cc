@@ -13,7 +13,13 @@ using cuda_sim::AccessKind;
 // Host code of a .cu file comes by here too, and is let through.
 inline void Hook(const void* address, size_t size, AccessKind kind,
                  size_t alignment, const void* return_address) {
-  if (cuda_sim::running_thread == nullptr) return;
+  const cuda_sim::RunningThread* thread = cuda_sim::running_thread;
+  if (thread == nullptr) return;
+  // Its own variables are a thread's own business.
+  if (reinterpret_cast<uintptr_t>(address) - thread->stack_begin <
+      cuda_sim::kStackBytes) {
+    return;
+  }
   cuda_sim::CheckAccess(reinterpret_cast<uintptr_t>(address), size, kind,
                         alignment, return_address);
 }

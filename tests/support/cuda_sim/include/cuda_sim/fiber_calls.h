@@ -39,6 +39,10 @@ CUDA_SIM_OWN T* StaticShared(size_t count, const char* file, int line) {
   return static_cast<T*>(StaticSharedMemory(count * sizeof(T), file, line));
 }
 
+// One access of `size` bytes, whose address is a multiple of that.
+void LoadBytes(void* value, const void* address, size_t size);
+void StoreBytes(void* address, const void* value, size_t size);
+
 // Checks an atomic operation on `size` bytes at `address`; the caller then
 // does it. No other thread runs in between.
 void CheckAtomic(void* address, size_t size, Place place);

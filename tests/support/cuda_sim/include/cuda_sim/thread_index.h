@@ -7,8 +7,8 @@
 // while one runs, hence const for the code of a thread.
 extern const uint3 threadIdx;
 extern const uint3 blockIdx;
-// uint3, not dim3 as on a GPU: reading a type with constructors would be seen as
-// an access to memory.
+// uint3, not dim3 as on a GPU: reading a type with constructors would be seen
+// as an access to memory.
 extern const uint3 blockDim;
 extern const uint3 gridDim;
 inline constexpr int warpSize = 32;

@@ -2,8 +2,9 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
-#include <atomic>
+#include <memory>
 #include <thread>
+#include <vector>
 
 #include "tests/integration/server_process.h"
 #include "tests/support/tiny_model.h"
@@ -22,12 +23,13 @@ class Streams {
  public:
   Streams(ServerProcess& server, int count, int32_t max_tokens)
       : answers_(count) {
+    // All connections stand before the first stream begins.
+    for (int i = 0; i < count; ++i) connections_.push_back(server.Connect());
     for (int i = 0; i < count; ++i) {
-      threads_.emplace_back([this, &server, i, max_tokens] {
-        const auto connection = server.Connect();
-        const auto context = connection->NewContext();
+      threads_.emplace_back([this, i, max_tokens] {
+        const auto context = connections_[i]->NewContext();
         answers_[i] =
-            ReadAnswer(connection->stub(), *context,
+            ReadAnswer(connections_[i]->stub(), *context,
                        GreedyRequest({5 + i, 6}, max_tokens), nullptr);
       });
     }
@@ -38,14 +40,16 @@ class Streams {
   }
 
  private:
+  std::vector<std::unique_ptr<ServerConnection>> connections_;
   std::vector<Answer> answers_;
   std::vector<std::jthread> threads_;
 };
 
 TEST(Shutdown, SigtermLosesNoStream) {
   constexpr int kStreams = 16;
-  constexpr int kTokens = 4000;
-  ServerProcess server(LongContextModel(), {"--threads", "1"});
+  constexpr int kTokens = 3000;
+  ServerProcess server(LongContextModel(),
+                       {"--threads", "1", "--drain_timeout", "10m"});
   Streams streams(server, kStreams, kTokens);
   // All have begun, and none can be near its end.
   server.AwaitStats([](const auto& stats) {

@@ -1,13 +1,13 @@
 #include "tests/support/cuda_sim/access_check.h"
 
 #include <fmt/format.h>
-#include <link.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "tests/support/cuda_sim/block_links.h"
 #include "tests/support/cuda_sim/fiber_exec.h"
+#include "tests/support/cuda_sim/program_image.h"
 #include "tests/support/cuda_sim/report.h"
 #include "tests/support/cuda_sim/runtime_memory.h"
 #include "tests/support/cuda_sim/shared_memory.h"
@@ -19,7 +19,6 @@ struct Checked {
   ShadowMemory global;
   SharedMemory shared;
   BlockLinks links;
-  int64_t barriers_seen = 0;
 };
 
 Checked& C() {
@@ -96,52 +95,33 @@ void CheckCell(Cell* cell, const Access& access) {
   cell->writer = is_writer_ordered ? now : Together(cell->writer, now);
 }
 
+void CheckCells(Cell* cells, size_t count, const Access& access) {
+  for (size_t i = 0; i < count; ++i) CheckCell(&cells[i], access);
+}
+
 void CheckShared(const Access& access) {
   using State = SharedMemory::State;
   SharedMemory& shared = C().shared;
+  bool is_written = true;
   for (uintptr_t at = access.address; at < access.address + access.size; ++at) {
     if (!shared.Contains(at) || shared.state(at) == State::kNoMemory) {
       FailThread(Finding::kOutOfBounds,
                  access.Told() + ", outside of the block's shared memory");
     }
-    State& state = shared.state(at);
-    if (state == State::kInFlight) {
+    if (shared.state(at) == State::kInFlight) {
       FailThread(Finding::kUnfinishedCopy,
                  access.Told() + ", where an asynchronous copy is under way");
     }
-    CheckCell(shared.cell(at), access);
-    if (access.kind == AccessKind::kWrite) {
-      state = State::kWritten;
-    } else if (state == State::kUnwritten) {
-      FailThread(Finding::kUnwrittenShared,
-                 access.Told() + ", where the block has written nothing");
-    }
+    is_written &= shared.state(at) == State::kWritten;
+    if (access.kind == AccessKind::kWrite) shared.state(at) = State::kWritten;
   }
-}
-
-// Constants of the program: under nvcc they are constants in the code.
-bool IsReadOnlyData(uintptr_t address) {
-  static const std::vector<Interval> intervals = [] {
-    std::vector<Interval> found;
-    dl_iterate_phdr(
-        [](dl_phdr_info* info, size_t, void* result) {
-          for (int i = 0; i < info->dlpi_phnum; ++i) {
-            const auto& header = info->dlpi_phdr[i];
-            if (header.p_type != PT_LOAD || (header.p_flags & PF_W) != 0) {
-              continue;
-            }
-            const uintptr_t begin = info->dlpi_addr + header.p_vaddr;
-            static_cast<std::vector<Interval>*>(result)->push_back(
-                {begin, begin + header.p_memsz});
-          }
-          return 0;
-        },
-        &found);
-    return found;
-  }();
-  return std::any_of(intervals.begin(), intervals.end(), [&](Interval i) {
-    return address >= i.begin && address < i.end;
-  });
+  if (!is_written && access.kind != AccessKind::kWrite) {
+    FailThread(Finding::kUnwrittenShared,
+               access.Told() + ", where the block has written nothing");
+  }
+  size_t count = 0;
+  Cell* cells = shared.Cells(access.address, access.size, &count);
+  CheckCells(cells, count, access);
 }
 
 // Neither shared memory nor a live region holds all of it.
@@ -174,7 +154,7 @@ void CheckGlobal(const Access& access) {
     const size_t size = std::min(left, in_page);
     size_t count = 0;
     Cell* cells = C().global.Cells(at, size, &count);
-    for (size_t i = 0; i < count; ++i) CheckCell(&cells[i], access);
+    CheckCells(cells, count, access);
     at += size;
   }
 }
@@ -289,10 +269,11 @@ void CpAsyncWait(int newer_groups) {
   const int finished = thread.copy_group - newer_groups;
   std::erase_if(thread.copies, [&](const SharedCopy& copy) {
     if (copy.group >= finished) return false;
+    size_t count = 0;
+    Cell* cells = C().shared.Cells(copy.destination, copy.size, &count);
+    for (size_t i = 0; i < count; ++i) cells[i].writer = thread.stamp;
     for (size_t i = 0; i < copy.size; ++i) {
       C().shared.state(copy.destination + i) = SharedMemory::State::kWritten;
-      Cell* cell = C().shared.cell(copy.destination + i);
-      cell->writer = thread.stamp;
     }
     return true;
   });

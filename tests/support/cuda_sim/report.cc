@@ -1,12 +1,15 @@
 #include "tests/support/cuda_sim/report.h"
 
 #include <fmt/format.h>
-#include <link.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <utility>
+
+#include "tests/support/cuda_sim/program_image.h"
 
 namespace cuda_sim {
 namespace {
@@ -16,26 +19,16 @@ std::vector<Report>& Reports() {
   return reports;
 }
 
-// Where the program was loaded: addr2line counts from there.
-uintptr_t ProgramBase() {
-  uintptr_t base = 0;
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* result) {
-        *static_cast<uintptr_t*>(result) = info->dlpi_addr;
-        return 1;  // the first is the program
-      },
-      &base);
-  return base;
-}
-
 // addr2line's answer: a function and a file:line for each of the functions that
 // were inlined here, innermost first.
-std::vector<std::string> Symbolize(uintptr_t address) {
+const std::vector<std::string>& Symbolize(uintptr_t address) {
+  static std::map<uintptr_t, std::vector<std::string>> known;
+  std::vector<std::string>& lines = known[address];
+  if (!lines.empty()) return lines;
   const std::string command =
       fmt::format("addr2line -Cfie /proc/{}/exe {:#x} 2>/dev/null", getpid(),
                   address - ProgramBase());
   FILE* pipe = popen(command.c_str(), "r");
-  std::vector<std::string> lines;
   if (pipe != nullptr) {
     std::array<char, 1024> text;
     while (std::fgets(text.data(), text.size(), pipe) != nullptr) {
@@ -107,7 +100,7 @@ std::string Text(Place place) {
 }
 
 std::string PlaceOf(const void* return_address) {
-  const std::vector<std::string> lines =
+  const std::vector<std::string>& lines =
       Symbolize(reinterpret_cast<uintptr_t>(return_address) - 1);
   std::string places;
   for (size_t i = 1; i < lines.size(); i += 2) {

@@ -26,10 +26,21 @@ SharedMemory::SharedMemory()
 
 void SharedMemory::BeginBlock(size_t dynamic_bytes) {
   std::fill_n(states_.begin(), used_, State::kNoMemory);
-  std::fill_n(cells_.begin(), used_, Cell());
+  std::fill_n(cells_.begin(), is_fine_ ? used_ : (used_ + 1) / 2, Cell());
+  is_fine_ = false;
   variables_.clear();
   used_ = 0;
   Give(0, dynamic_bytes);
+}
+
+Cell* SharedMemory::Cells(uintptr_t address, size_t size, size_t* count) {
+  if (!is_fine_ && (address % 2 != 0 || size % 2 != 0)) {
+    for (size_t i = used_; i-- > 0;) cells_[i] = cells_[i / 2];
+    is_fine_ = true;
+  }
+  const size_t offset = address - begin();
+  *count = is_fine_ ? size : size / 2;
+  return &cells_[is_fine_ ? offset : offset / 2];
 }
 
 void SharedMemory::Give(size_t offset, size_t size_bytes) {

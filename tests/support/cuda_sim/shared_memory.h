@@ -34,7 +34,8 @@ class SharedMemory {
 
   // Of a byte inside.
   State& state(uintptr_t address) { return states_[address - begin()]; }
-  Cell* cell(uintptr_t address) { return &cells_[address - begin()]; }
+  // The `count` cells of [address, address + size), which lie inside.
+  Cell* Cells(uintptr_t address, size_t size, size_t* count);
 
  private:
   struct Variable {
@@ -48,7 +49,9 @@ class SharedMemory {
 
   std::byte* bytes_;  // [kMaxBytes]
   std::vector<State> states_;
+  // Two bytes to a cell, one once some access of the block is odd.
   std::vector<Cell> cells_;
+  bool is_fine_ = false;
   std::vector<Variable> variables_;
   size_t used_ = 0;
 };

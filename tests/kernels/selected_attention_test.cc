@@ -11,66 +11,19 @@
 #include "fmt/format.h"
 #include "tests/support/cpu_levels.h"
 #include "tests/support/paged_sequences.h"
+#include "tests/support/token_choice.h"
 
 namespace sentencekv {
 namespace {
-
-// What one row attends to in one KV head, and memory for it.
-struct Choice {
-  size_t sequence = 0;
-  int64_t row = 0;  // in the step
-  int64_t kv_head = 0;
-  std::vector<int64_t> positions;  // ascending
-  std::vector<int32_t> pages;
-  std::vector<uint16_t> masks;
-};
-
-Choice Choose(const PagedStep& step, size_t sequence, int64_t row,
-              int64_t kv_head, std::vector<int64_t> positions) {
-  Choice choice = {sequence, row, kv_head, std::move(positions), {}, {}};
-  int64_t last = -1;
-  for (const int64_t position : choice.positions) {
-    const int64_t page = position / kPageTokens;
-    if (page != last) {
-      choice.pages.push_back(step.sequences()[sequence].pages[page]);
-      choice.masks.push_back(0);
-      last = page;
-    }
-    choice.masks.back() |=
-        static_cast<uint16_t>(1u << (position % kPageTokens));
-  }
-  return choice;
-}
-
-std::vector<int64_t> Range(int64_t begin, int64_t end) {
-  std::vector<int64_t> positions;
-  for (int64_t p = begin; p < end; ++p) positions.push_back(p);
-  return positions;
-}
-
-// Runs of 1 to 30 tokens with gaps of 1 to `gap` between them.
-std::vector<int64_t> Runs(int64_t end, int64_t gap, std::mt19937& random) {
-  std::uniform_int_distribution<int64_t> run(1, 30);
-  std::uniform_int_distribution<int64_t> pause(1, gap);
-  std::vector<int64_t> positions;
-  for (int64_t p = pause(random) - 1; p < end; p += pause(random)) {
-    const int64_t stop = std::min(end, p + run(random));
-    for (; p < stop; ++p) positions.push_back(p);
-  }
-  if (positions.empty()) positions.push_back(end - 1);
-  return positions;
-}
 
 class SelectedAttentionTest : public testing::TestWithParam<CpuVariant> {
  protected:
   // Fills rows that nothing is chosen for with 7.
   std::vector<float> Run(const PagedStep& step,
-                         const std::vector<Choice>& choices) {
+                         const std::vector<TokenChoice>& choices) {
     std::vector<SelectedTokens> selections;
-    for (const Choice& choice : choices) {
-      selections.push_back({choice.row, choice.kv_head, choice.pages.data(),
-                            choice.masks.data(),
-                            static_cast<int64_t>(choice.pages.size())});
+    for (const TokenChoice& choice : choices) {
+      selections.push_back(choice.Selection());
     }
     std::vector<float> out;
     const AttentionParams dense = step.Params(out);
@@ -92,7 +45,7 @@ class SelectedAttentionTest : public testing::TestWithParam<CpuVariant> {
   std::unique_ptr<Backend> backend_ = MakeVariant(GetParam());
 };
 
-void ExpectNaive(const PagedStep& step, const Choice& choice,
+void ExpectNaive(const PagedStep& step, const TokenChoice& choice,
                  const std::vector<float>& out) {
   const AttentionShape& shape = step.shape();
   const int64_t group = shape.num_heads / shape.num_kv_heads;
@@ -136,12 +89,13 @@ TEST_P(SelectedAttentionTest, EqualsTheNaiveResult) {
                               .head_dim = dim,
                               .dtype = dtype},
                              {{399, 1}, {5, 1}, {1, 1}}, 11);
-        std::vector<Choice> choices = {
+        std::vector<TokenChoice> choices = {
             Choose(step, 0, 0, 0, Runs(400, 60, random)),
             Choose(step, 0, 0, 1, Runs(400, 3, random)),
             Choose(step, 1, 1, 1, {2}), Choose(step, 2, 2, 0, Range(0, 2))};
         const std::vector<float> out = Run(step, choices);
-        for (const Choice& choice : choices) ExpectNaive(step, choice, out);
+        for (const TokenChoice& choice : choices)
+          ExpectNaive(step, choice, out);
       }
     }
   }
@@ -169,7 +123,7 @@ TEST_P(SelectedAttentionTest, AllTokensGiveTheBitsOfAttention) {
 TEST_P(SelectedAttentionTest, TouchesNoValueThatIsNotChosen) {
   std::mt19937 random(5);
   PagedStep step({.num_heads = 3, .num_kv_heads = 1}, {{199, 1}}, 5);
-  const Choice choice = Choose(step, 0, 0, 0, Runs(200, 20, random));
+  const TokenChoice choice = Choose(step, 0, 0, 0, Runs(200, 20, random));
   const std::vector<float> before = Run(step, {choice});
   for (int64_t p = 0; p < 200; ++p) {
     if (std::binary_search(choice.positions.begin(), choice.positions.end(),

@@ -14,6 +14,10 @@ bool IsSamePlace(Place a, Place b) {
          (a.file == b.file || std::strcmp(a.file, b.file) == 0);
 }
 
+// A stamp has few bits for each.
+constexpr const char* kTooManyBarriers =
+    "passes more barriers than the simulation can count";
+
 // The one whose operands are at work.
 Collective meeting;
 
@@ -72,7 +76,9 @@ void MeetLanes(const Collective& mine, void* operand, WarpFunction function) {
   for (int lane = 0; lane < 32; ++lane) {
     if ((whole.mask & (1u << lane)) == 0) continue;
     Fiber& fiber = e.fibers[number / 32 * 32 + lane];
-    if (is_barrier) ++fiber.thread.stamp.warp_barriers;
+    if (is_barrier && ++fiber.thread.stamp.warp_barriers == 0) {
+      FailThread(Finding::kRuntimeMisuse, kTooManyBarriers);
+    }
     if (&fiber != e.running) MakeReady(&fiber);
   }
 }
@@ -124,7 +130,9 @@ int SyncThreads(const char* name, bool vote, Place place) {
   e.first_to_arrive = nullptr;
   for (int i = 0; i < e.num_threads; ++i) {
     Fiber& fiber = e.fibers[i];
-    ++fiber.thread.stamp.barriers;
+    if (++fiber.thread.stamp.barriers == 0) {
+      FailThread(Finding::kRuntimeMisuse, kTooManyBarriers);
+    }
     fiber.thread.stamp.warp_barriers = 0;
     if (&fiber != e.running) MakeReady(&fiber);
   }

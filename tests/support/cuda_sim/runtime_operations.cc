@@ -136,6 +136,10 @@ cudaError_t SubmitLaunch(const cudaLaunchConfig_t& config, const void* kernel,
   const std::shared_ptr<void> owned(call, &std::free);
   return RuntimeCall("cudaLaunchKernelEx", [&] {
     if (!IsLaunchable(config, kernel)) return cudaErrorInvalidConfiguration;
+    if (uint64_t{config.gridDim.x} * config.gridDim.y * config.gridDim.z >
+        kMaxBlocks) {
+      return Misused("a grid of more blocks than the simulation can count");
+    }
     KernelLaunch launch;
     launch.grid = config.gridDim;
     launch.block = config.blockDim;

@@ -17,6 +17,8 @@ namespace cuda_sim {
 struct Cell {
   Stamp writer;
   Stamp reader;
+
+  bool operator==(const Cell&) const = default;
 };
 
 // Addresses [begin, end).

@@ -9,11 +9,13 @@
 
 namespace cuda_sim {
 
+inline constexpr uint64_t kMaxBlocks = uint64_t{1} << 20;
+
 struct Stamp {
   // Who: one thread, or several that nothing orders.
   enum Kind : uint64_t { kThread = 1, kWarp, kBlock, kGrid };
 
-  uint64_t block : 20 = 0;  // of the grid, modulo 2^20
+  uint64_t block : 20 = 0;  // of the grid
   uint64_t thread : 10 = 0;
   uint64_t kind : 3 = 0;  // 0: no access
   uint64_t is_atomic : 1 = 0;

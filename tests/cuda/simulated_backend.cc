@@ -1,0 +1,37 @@
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cuda/cuda_backend.h"
+#include "tests/cuda/backend_under_test.h"
+#include "tests/cuda/simulated_cublas_lt.h"
+#include "tests/support/cuda_sim/cuda_sim.h"
+
+namespace sentencekv {
+
+std::vector<uint64_t> DeviceSeeds() { return {1, 2, 3, 4, 5}; }
+
+void CudaBackendTest::SetUp() {
+  cuda_sim::Reset({.seed = GetParam()});
+  const CublasLtTable table = SimulatedCublasLt();
+  auto backend = MakeCudaBackend({.cublas_lt = &table,
+                                  .staging_bytes = staging_bytes_,
+                                  .attention_bytes = size_t{1} << 20,
+                                  .product_bytes = 4096});
+  ASSERT_TRUE(backend.ok()) << backend.status();
+  backend_ = *std::move(backend);
+  cpu_ =
+      MakeCpuBackend({.num_threads = 1, .level = CpuLevel::kPortable}).value();
+}
+
+void CudaBackendTest::TearDown() {
+  backend_.reset();
+  for (const cuda_sim::Report& report : cuda_sim::TakeReports()) {
+    ADD_FAILURE() << cuda_sim::FindingName(report.finding) << ": "
+                  << report.text;
+  }
+  const cuda_sim::LiveObjects live = cuda_sim::CountLiveObjects();
+  EXPECT_EQ(live.device_bytes, 0);
+  EXPECT_EQ(live.pinned_bytes, 0);
+  EXPECT_EQ(live.streams, 0);
+  EXPECT_EQ(live.events, 0);
+}
+
+}  // namespace sentencekv

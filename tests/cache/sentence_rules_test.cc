@@ -180,6 +180,14 @@ TEST(ChatTurns, KnowTurnsOfLlama2) {
   EXPECT_EQ(SentencesOf(Bytes(), tokens, kNatural), expected);
 }
 
+// Where no control token begins a turn, the end of the one before does.
+TEST(ChatTurns, KnowTurnsOfMistral) {
+  const Texts expected = {"<s>[INST] Who are you? ", "[/INST] Nobody</s>",
+                          "[INST] Oh [/INST]"};
+  const auto tokens = Encode(Bytes(), Joined(expected));
+  EXPECT_EQ(SentencesOf(Bytes(), tokens, kNatural), expected);
+}
+
 // A beginning of text is no header: the first line is.
 TEST(ChatTurns, TakeOnlyOneWordForAHeader) {
   const Texts expected = {"<s>A title\n\n", "Text"};

@@ -225,6 +225,23 @@ TEST_P(SentencePolicyTest, ReusedPagesGiveTheSame) {
 
 // No ends, nothing but ends, lines of nothing: read within the budget, and the
 // same in every chunk.
+// A sentence has the same entry whether it came with the prompt or was
+// generated; the context is read as a whole until then.
+TEST_P(SentencePolicyTest, GeneratedSentencesAreChosenLikeThoseOfThePrompt) {
+  constexpr int64_t kDense = 560;
+  const std::vector<int32_t> tokens = Story(600, 5);
+  Use(48);
+  options_.dense_tokens = kDense;
+  // These differ with what was the prompt.
+  options_.prior = false;
+  options_.query_blend = 0;
+  const Logits with_prompt = Run(tokens, kDense, 100);
+  EXPECT_LT(most_read_, kDense / 2);
+  const Logits generated = Run(tokens, 100, 100);
+  EXPECT_EQ(with_prompt,
+            Logits(generated.end() - std::ssize(with_prompt), generated.end()));
+}
+
 TEST_P(SentencePolicyTest, HostileTexts) {
   Use(16);
   for (const std::string unit :

@@ -172,6 +172,18 @@ __global__ void SharedOverrun(SampleLaunch p) {
   p.out[Index()] = tile[i + (p.is_broken ? 1 : 0)];
 }
 
+// The reader that also writes may be the last: the other has read, too.
+__global__ void ReadModify(SampleLaunch p) {
+  CU_SHARED(float, sum, 1);
+  if (threadIdx.x == 0) sum[0] = p.in[blockIdx.x];
+  __syncthreads();
+  const bool is_reader = threadIdx.x == 3 || threadIdx.x == 7;
+  const float value = is_reader ? sum[0] : 0.0f;
+  if (!p.is_broken) __syncthreads();
+  if (threadIdx.x == 7) sum[0] = value + 1;
+  if (threadIdx.x == 3) p.out[blockIdx.x] = value;
+}
+
 __global__ void ByteNeighbours(SampleLaunch p) {
   auto* bytes = reinterpret_cast<uint8_t*>(p.out);
   const int i = Index();
@@ -180,10 +192,10 @@ __global__ void ByteNeighbours(SampleLaunch p) {
 
 using Kernel = void (*)(SampleLaunch);
 constexpr Kernel kKernels[] = {
-    Reverse,       WarpReverse,   TreeSum,       TwoSums,     Bounds,
-    Unwritten,     EarlyReturn,   HalfBarrier,   ShuffleMask, ShuffleBranch,
-    ShuffleSource, BlockCounter,  LastBlock,     AsyncCopy,   AsyncBarrier,
-    Alignment,     SharedOverrun, ByteNeighbours};
+    Reverse,       WarpReverse,   TreeSum,     TwoSums,       Bounds,
+    Unwritten,     EarlyReturn,   HalfBarrier, ShuffleMask,   ShuffleBranch,
+    ShuffleSource, BlockCounter,  LastBlock,   AsyncCopy,     AsyncBarrier,
+    Alignment,     SharedOverrun, ReadModify,  ByteNeighbours};
 static_assert(sizeof(kKernels) / sizeof(Kernel) ==
               static_cast<size_t>(Sample::kNumSamples));
 

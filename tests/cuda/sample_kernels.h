@@ -34,6 +34,7 @@ enum class Sample {
   kAsyncBarrier,   // the same; without the barrier behind the wait
   kAlignment,      // 16 bytes at a time; from an address that is not a multiple
   kSharedOverrun,  // dynamic shared memory; one element more
+  kReadModify,     // two threads read, one of them writes; no barrier between
   kByteNeighbours,  // each thread writes its byte; two threads the same
   kNumSamples,
 };

@@ -48,6 +48,7 @@ const Expectation kExpectations[] = {
     {Sample::kAsyncBarrier, "AsyncBarrier", Finding::kUnwrittenShared},
     {Sample::kAlignment, "Alignment", Finding::kMisaligned},
     {Sample::kSharedOverrun, "SharedOverrun", Finding::kOutOfBounds},
+    {Sample::kReadModify, "ReadModify", Finding::kThreadRace, 1, 1},
     {Sample::kByteNeighbours, "ByteNeighbours", Finding::kThreadRace},
 };
 static_assert(std::size(kExpectations) ==

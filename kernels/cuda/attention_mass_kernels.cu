@@ -108,9 +108,8 @@ __global__ void __launch_bounds__(kTokenThreads)
   for (int64_t first = 0; first < launch.num_queries; first += kTogether) {
     const int64_t left = launch.num_queries - first;
     const int count = left < kTogether ? static_cast<int>(left) : kTogether;
-    __syncthreads();  // the readers of the queries before are done
     LoadQueries(launch, head, first, q);
-    __syncthreads();
+    __syncthreads();  // also: the readers of the scores before are done
     ScoreTokens<4>(tokens, q, head_dim, count, scores, kScoreStride);
     __syncthreads();
     const int64_t position = launch.first_position + first;

@@ -52,38 +52,41 @@ template <typename T>
 __device__ __forceinline__ void LoadTokens(const HeadPages& head, KvHalf half,
                                            int64_t block, uint64_t present,
                                            float* tokens) {
-  // Eight dimensions go together. A thread asks for several eights before it
-  // waits for the first.
+  // A thread has eight dimensions of a token, and asks for several tokens
+  // before it waits for the first. Tokens have a power of two of threads: no
+  // division.
   constexpr int kAhead = 4;
   constexpr int kAccesses = 8 / kPerAccess<T>;
-  const int eights = static_cast<int>(head.head_dim) / 8;
-  const int count = kBlockTokens * eights;
-  const int64_t stride = TokenStride(head.head_dim);
+  const auto dim = static_cast<unsigned>(head.head_dim);
+  unsigned shift = 0;
+  while ((8u << shift) < dim) ++shift;
+  const unsigned d = (threadIdx.x & ((1u << shift) - 1)) * 8;
+  if (d >= dim) return;  // no barrier follows
   const int64_t half_elements =
       half == KvHalf::kKeys ? 0 : kPageTokens * head.head_dim;
-  for (int first = threadIdx.x; first < count;
-       first += kAhead * kTokenThreads) {
+  const unsigned stride = kTokenThreads >> shift;  // of a thread's tokens
+  for (unsigned first = threadIdx.x >> shift; first < kBlockTokens;
+       first += kAhead * stride) {
     Vector<T, kPerAccess<T>> loaded[kAhead][kAccesses] = {};
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int index = first + i * kTokenThreads;
-      const int token = index / eights;
-      if (index >= count || (present >> token & 1) == 0) continue;
-      const int page = head.pages[block * kBlockPages + token / kPageTokens];
+    for (unsigned i = 0; i < kAhead; ++i) {
+      const unsigned token = first + i * stride;
+      if (token >= kBlockTokens || (present >> token & 1) == 0) continue;
+      const int64_t page =
+          head.pages[block * kBlockPages + token / kPageTokens];
       const T* source =
           reinterpret_cast<const T*>(head.base + page * head.page_stride) +
-          half_elements + token % kPageTokens * head.head_dim +
-          index % eights * 8;
+          half_elements + token % kPageTokens * dim + d;
 #pragma unroll
       for (int j = 0; j < kAccesses; ++j) {
         loaded[i][j] = LoadVector<T>(source + j * kPerAccess<T>);
       }
     }
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      const int index = first + i * kTokenThreads;
-      if (index >= count) continue;
-      float* to = tokens + index / eights * stride + index % eights * 8;
+    for (unsigned i = 0; i < kAhead; ++i) {
+      const unsigned token = first + i * stride;
+      if (token >= kBlockTokens) continue;
+      float* to = tokens + token * TokenStride(head.head_dim) + d;
 #pragma unroll
       for (int j = 0; j < 8; j += 4) {
         Vector<float, 4> four;

@@ -74,9 +74,9 @@ TEST(CudaAttention, PrefillsAtEveryLength) {
 TEST(CudaAttention, TakesEveryGroupAndHeadSize) {
   for (const int64_t group : {1, 3, 4, 8, 13}) {
     for (const int64_t dim : {8, 16, 24, 40, 64, 72, 80, 96, 128, 200, 256}) {
-      if (group != 3 && group != 8 && dim != 16 && dim != 64) continue;
+      if (group != 3 && dim != 16 && dim != 64) continue;
       for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
-        // The types differ in loading only: one group shows it.
+        // The types differ in loading only: a few shapes show it.
         if (dtype != DType::kBF16 && group != 3) continue;
         SCOPED_TRACE(
             fmt::format("group {} dim {} {}", group, dim, Name(dtype)));

@@ -26,6 +26,7 @@ int NumThreads(int64_t num_weights) {
       kMaxThreads));
 }
 
+// Leaves what lies between the columns and the stride as it is.
 void RoundRow(const MatrixSource& part, int64_t row, uint16_t* out) {
   const int64_t row_bytes =
       part.cols / BlockElements(part.type) * BlockBytes(part.type);
@@ -33,7 +34,6 @@ void RoundRow(const MatrixSource& part, int64_t row, uint16_t* out) {
   DequantizeRow(part.type, part.data + row * row_bytes, part.cols,
                 values.data());
   std::ranges::transform(values, out, F32ToBf16);
-  std::fill(out + part.cols, out + Bf16Stride(part.cols), uint16_t{0});
 }
 
 }  // namespace
@@ -48,6 +48,7 @@ absl::Status UploadBf16Matrix(StagingRing& ring,
   int64_t num_weights = 0;
   for (const MatrixSource& part : parts) num_weights += part.rows * cols;
   WorkerPool pool(NumThreads(num_weights));
+  // All 0, and stays so behind the columns.
   std::vector<uint16_t> rounded(
       static_cast<size_t>(most_rows * Bf16Stride(cols)));
   for (const MatrixSource& part : parts) {

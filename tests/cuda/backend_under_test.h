@@ -32,6 +32,7 @@ class CudaBackendTest : public testing::TestWithParam<uint64_t> {
   Buffer Upload(const std::vector<T>& values) {
     auto buffer = backend_->Allocate(values.size() * sizeof(T));
     EXPECT_TRUE(buffer.ok()) << buffer.status();
+    if (!buffer.ok()) return Buffer();
     const absl::Status status = backend_->CopyToDevice(
         buffer->data(), values.data(), values.size() * sizeof(T));
     EXPECT_TRUE(status.ok()) << status;

@@ -35,7 +35,8 @@ ModelRunner::ModelRunner(const std::string& path,
   cpu.num_threads = options.num_threads;
   cpu.level = OrFail(ParseCpuLevel(options.cpu_level));
   if (options.num_frames > 0) cpu.own_memory = CopyTiming::kLatest;
-  backend_ = OrFail(MakeCpuBackend(cpu));
+  backend_ = options.make_backend ? options.make_backend()
+                                  : OrFail(MakeCpuBackend(cpu));
   if (options.can_fail || options.on_selections || options.forgotten_waits) {
     auto observed = std::make_unique<FaultBackend>(std::move(backend_));
     observed->ObserveSelections(options.on_selections);

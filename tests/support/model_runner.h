@@ -27,6 +27,8 @@ struct ModelRunnerOptions {
   std::string cpu_level;  // "" is the highest
   ModelLoadOptions load;
   int64_t context_length = 0;  // 0: the model's own
+  // Instead of a CPU backend of those threads and level; may be null.
+  std::function<std::unique_ptr<Backend>()> make_backend;
   // Frames of a device with memory of its own, whose copies run as late as
   // events allow; 0: K and V are used in place.
   int64_t num_frames = 0;

@@ -147,7 +147,8 @@ TEST_P(FaultsTest, EveryFailureIsToldAndNothingIsLost) {
     cuda_sim::Reset({.seed = static_cast<uint64_t>(n)});
     cuda_sim::FailCall(function.name, n);
     const absl::Status failed = UseBackend();
-    if (function.told != nullptr) {
+    // In another order of operations there may be fewer calls.
+    if (function.told != nullptr && cuda_sim::CallsOf(function.name) >= n) {
       ASSERT_FALSE(failed.ok());
       EXPECT_NE(failed.message().find(function.told), absl::string_view::npos)
           << failed;

@@ -34,7 +34,7 @@ namespace {
 template <typename T, int kQueries>
 __global__ void __launch_bounds__(kTokenThreads, kQueries == 4 ? 3 : 2)
     AttendKernel(AttentionLaunch launch) {
-  const AttentionTile tile = FindTile(launch);
+  const QueryTile tile = FindTile(launch);
   const int64_t head_dim = launch.kv.head_dim;
   int lanes = 64;  // threads that share a query's dimensions
   while (lanes < head_dim) lanes *= 2;
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kTokenThreads, kQueries == 4 ? 3 : 2)
 }
 
 __global__ void MergeKernel(AttentionLaunch launch) {
-  const AttentionTile tile = launch.tiles[blockIdx.x];
+  const QueryTile tile = launch.tiles[blockIdx.x];
   const int query = blockIdx.y;
   const int64_t head_dim = launch.kv.head_dim;
   const int64_t dim = threadIdx.x;

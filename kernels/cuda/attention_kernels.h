@@ -28,7 +28,7 @@ inline constexpr int64_t kMaxAttentionKvHeads = 65535;
 
 // Queries that share each read of K and V. "Query" means one row of one head:
 // query i of a sequence is row i / (H / G), head i % (H / G) of the KV head.
-struct AttentionTile {
+struct QueryTile {
   int64_t row_begin = 0;    // the sequence's first row in qkv and out
   int64_t position = 0;     // of that row; unused with masks
   int64_t page_begin = 0;   // of the sequence or choice, in `pages`
@@ -72,7 +72,7 @@ struct AttentionLaunch {
   float scale = 0;
   const int32_t* pages = nullptr;   // of all sequences or choices
   const uint16_t* masks = nullptr;  // of the pages of choices, else null
-  const AttentionTile* tiles = nullptr;
+  const QueryTile* tiles = nullptr;
   int64_t num_tiles = 0;
   int64_t num_parts = 0;  // of all tiles
   // How many KV heads each tile stands for: G, with kv_head 0, for causal

@@ -10,14 +10,14 @@ constexpr int64_t kBlocksPerProcessor = 2;
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-int64_t NumParts(const AttentionTile& tile) {
+int64_t NumParts(const QueryTile& tile) {
   return CeilDivide(tile.num_tokens, kAttentionPartitionTokens);
 }
 
 // Queries that are computed together: the rows of a sequence, or one row, for
 // the query heads of a KV head.
 struct QueryRange {
-  AttentionTile first;  // but for its queries, tokens and parts
+  QueryTile first;  // but for its queries, tokens and parts
   int64_t num_queries = 0;
   int64_t group = 0;  // H / G
   bool has_choice = false;
@@ -45,7 +45,7 @@ class Planner {
         is_few ? AttentionTileSize::kFew : AttentionTileSize::kMany, head_dim_);
     AttentionTiles& to = is_few ? plan_.few : plan_.many;
     for (int64_t query = 0; query < range.num_queries; query += most) {
-      AttentionTile tile = range.first;
+      QueryTile tile = range.first;
       const int64_t end = std::min(query + most, range.num_queries);
       tile.first_query = static_cast<int32_t>(query);
       tile.num_queries = static_cast<int32_t>(end - query);
@@ -67,7 +67,7 @@ class Planner {
 
  private:
   void Number(AttentionTiles* tiles, bool cuts) {
-    for (AttentionTile& tile : tiles->tiles) {
+    for (QueryTile& tile : tiles->tiles) {
       tile.first_part = static_cast<int32_t>(tiles->num_parts);
       const int64_t parts = NumParts(tile);
       const int64_t states = parts * tile.num_queries * plan_.num_kv_heads;

@@ -12,7 +12,7 @@ namespace sentencekv {
 
 // Tiles of one launch.
 struct AttentionTiles {
-  std::vector<AttentionTile> tiles;
+  std::vector<QueryTile> tiles;
   int64_t num_parts = 0;
   bool has_cut_tiles = false;
 };

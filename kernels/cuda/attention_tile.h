@@ -18,8 +18,7 @@ inline constexpr int kPartitionBlocks =
 inline constexpr float kUnseen = -1.0f;
 
 // The tile whose part this block computes.
-__device__ __forceinline__ AttentionTile
-FindTile(const AttentionLaunch& launch) {
+__device__ __forceinline__ QueryTile FindTile(const AttentionLaunch& launch) {
   int64_t low = 0;
   int64_t high = launch.num_tiles;  // of the first that begins behind
   while (high - low > 1) {
@@ -33,7 +32,7 @@ FindTile(const AttentionLaunch& launch) {
   return launch.tiles[low];
 }
 
-__device__ __forceinline__ int64_t NumPartitions(const AttentionTile& tile) {
+__device__ __forceinline__ int64_t NumPartitions(const QueryTile& tile) {
   return (tile.num_tokens + kAttentionPartitionTokens - 1) /
          kAttentionPartitionTokens;
 }
@@ -45,7 +44,7 @@ struct QueryPlace {
 };
 
 __device__ __forceinline__ QueryPlace PlaceOf(const AttentionLaunch& launch,
-                                              const AttentionTile& tile,
+                                              const QueryTile& tile,
                                               int query) {
   const auto group =
       static_cast<int>(launch.num_heads / launch.kv.num_kv_heads);
@@ -56,8 +55,8 @@ __device__ __forceinline__ QueryPlace PlaceOf(const AttentionLaunch& launch,
 
 // Copies the tile's queries; those beyond its number are zeros.
 __device__ __forceinline__ void LoadQueries(const AttentionLaunch& launch,
-                                            const AttentionTile& tile,
-                                            int capacity, float* q) {
+                                            const QueryTile& tile, int capacity,
+                                            float* q) {
   const auto dim = static_cast<int>(launch.kv.head_dim);
   const int64_t row_width =
       (launch.num_heads + 2 * launch.kv.num_kv_heads) * dim;
@@ -77,7 +76,7 @@ __device__ __forceinline__ void LoadQueries(const AttentionLaunch& launch,
 template <typename T, int kQueries>
 struct AttentionPart {
   const AttentionLaunch& launch;
-  AttentionTile tile;
+  QueryTile tile;
   HeadPages head;
   SharedState shared;
   // Of this thread: one dimension of some queries.

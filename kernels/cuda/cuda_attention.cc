@@ -44,7 +44,7 @@ absl::Status CudaAttention::Launch(AttentionLaunch launch) {
   size_t size_bytes = StagedArrays::Bytes<int32_t>(std::ssize(pages)) +
                       StagedArrays::Bytes<uint16_t>(std::ssize(masks));
   for (const AttentionTiles* size : sizes) {
-    size_bytes += StagedArrays::Bytes<AttentionTile>(std::ssize(size->tiles));
+    size_bytes += StagedArrays::Bytes<QueryTile>(std::ssize(size->tiles));
   }
   SKV_ASSIGN_OR_RETURN(StagedArrays arrays, ring_.Reserve(size_bytes));
   launch.pages = arrays.Put(pages);
@@ -55,8 +55,7 @@ absl::Status CudaAttention::Launch(AttentionLaunch launch) {
   launches[0].size = AttentionTileSize::kFew;
   launches[1].size = AttentionTileSize::kMany;
   for (size_t i = 0; i < 2; ++i) {
-    launches[i].tiles =
-        arrays.Put(std::span<const AttentionTile>(sizes[i]->tiles));
+    launches[i].tiles = arrays.Put(std::span<const QueryTile>(sizes[i]->tiles));
     launches[i].num_tiles = std::ssize(sizes[i]->tiles);
     launches[i].num_parts = sizes[i]->num_parts;
     launches[i].has_cut_tiles = sizes[i]->has_cut_tiles;

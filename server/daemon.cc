@@ -101,13 +101,21 @@ absl::StatusOr<KvLayout> ChooseKvLayout(const ServerConfig& config,
 
 absl::StatusOr<std::unique_ptr<KvMemory>> CreateKvMemory(
     const ServerConfig& config, const ModelInfo& info, PagePool& pool) {
+  const bool is_played = config.cpu_discrete_memory_bytes > 0;
+  int64_t device_bytes = is_played ? config.cpu_discrete_memory_bytes
+                                   : config.kv_device_memory_bytes;
+  if (device_bytes == 0) {
+    device_bytes = DefaultKvDeviceMemory(pool.backend().free_memory_bytes(),
+                                         pool.layout().total_bytes());
+  }
   absl::StatusOr<std::unique_ptr<KvMemory>> memory = KvMemory::Create(
       pool,
-      {.device_bytes = config.cpu_discrete_memory_bytes,
+      {.device_bytes = device_bytes,
        .max_sequence_tokens = std::min(MostContext(config, info),
                                        pool.layout().num_pages * kPageTokens)});
-  if (!memory.ok()) return WithFlag("--cpu_discrete_memory", memory.status());
-  return memory;
+  if (memory.ok()) return memory;
+  return WithFlag(is_played ? "--cpu_discrete_memory" : "--kv_device_memory",
+                  memory.status());
 }
 
 // Readers of the file see all of it or nothing.
@@ -172,11 +180,12 @@ int Inspect(const std::string& path, std::ostream& out, std::ostream& error) {
   return static_cast<int>(ExitCode::kOk);
 }
 
-int Serve(const ServerConfig& config, std::ostream& out, std::ostream& error) {
+int Serve(const ServerConfig& config, const BackendMaker& make_cuda,
+          std::ostream& out, std::ostream& error) {
   SignalPolicy policy;
   ShutdownSignals signals([&](int, int count) { policy.OnSignal(count); });
   Daemon daemon;
-  const StartError start = daemon.Start(config);
+  const StartError start = daemon.Start(config, make_cuda);
   if (!start.status.ok()) return Fail(start.exit_code, start.status, error);
   if (!config.port_file.empty()) {
     const absl::Status written = WritePortFile(
@@ -199,11 +208,16 @@ Daemon::~Daemon() {
   if (engine_ != nullptr) engine_->Stop();
 }
 
-StartError Daemon::Start(const ServerConfig& config) {
+StartError Daemon::Start(const ServerConfig& config,
+                         const BackendMaker& make_cuda) {
   config_ = config;
   if (absl::Status status = CheckNames(config); !status.ok())
     return {ExitCode::kUsage, std::move(status)};
-  if (absl::Status status = LoadOnto(config); !status.ok())
+  absl::StatusOr<std::unique_ptr<Backend>> backend =
+      ChooseBackend(config, make_cuda);
+  if (!backend.ok()) return {ExitCode::kBackend, backend.status()};
+  backend_ = *std::move(backend);
+  if (absl::Status status = LoadModelOnto(config); !status.ok())
     return {ExitCode::kModel, std::move(status)};
   if (absl::Status status = StartEngine(config); !status.ok()) {
     const ExitCode code =
@@ -238,13 +252,7 @@ StartError Daemon::Start(const ServerConfig& config) {
   return {ExitCode::kOk, absl::OkStatus()};
 }
 
-absl::Status Daemon::LoadOnto(const ServerConfig& config) {
-  SKV_ASSIGN_OR_RETURN(const CpuLevel level, ParseCpuLevel(config.cpu_level));
-  CpuBackendOptions cpu = {.num_threads = config.threads, .level = level};
-  if (config.cpu_discrete_memory_bytes > 0) {
-    cpu.own_memory = CopyTiming::kThreads;
-  }
-  SKV_ASSIGN_OR_RETURN(backend_, MakeCpuBackend(cpu));
+absl::Status Daemon::LoadModelOnto(const ServerConfig& config) {
   const ModelLoadOptions options = {
       .max_tokens_per_step = config.max_step_tokens,
       .max_logits_per_step =
@@ -313,6 +321,13 @@ int64_t DefaultKvHostMemory(int64_t physical_bytes, int64_t page_bytes,
   return std::min(physical_bytes / 4, useful);
 }
 
+int64_t DefaultKvDeviceMemory(std::optional<int64_t> free_bytes,
+                              int64_t pool_bytes) {
+  constexpr int64_t kOfUnknown = int64_t{1} << 30;
+  return std::min(free_bytes.has_value() ? *free_bytes / 2 : kOfUnknown,
+                  pool_bytes);
+}
+
 std::string DefaultModelName(const std::string& path) {
   fs::path file = fs::path(path).lexically_normal();
   if (!file.has_filename()) file = file.parent_path();  // "folder/"
@@ -321,7 +336,7 @@ std::string DefaultModelName(const std::string& path) {
 }
 
 int RunDaemon(int argc, const char* const* argv, std::ostream& out,
-              std::ostream& error) {
+              std::ostream& error, const BackendMaker& make_cuda) {
   // A client that closes its end of a pipe or socket must not end the server.
   std::signal(SIGPIPE, SIG_IGN);
   const ParsedCommandLine parsed = ParseCommandLine(argc, argv, out, error);
@@ -329,7 +344,7 @@ int RunDaemon(int argc, const char* const* argv, std::ostream& out,
   const ServerConfig& config = *parsed.config;
   InitLogging(config.log_level, config.log_format);
   if (config.inspect) return Inspect(config.model_path, out, error);
-  return Serve(config, out, error);
+  return Serve(config, make_cuda, out, error);
 }
 
 }  // namespace sentencekv

@@ -16,6 +16,7 @@
 #include "engine/engine.h"
 #include "engine/model_loader.h"
 #include "kernels/backend.h"
+#include "server/backend_choice.h"
 #include "server/front_end.h"
 #include "server/server_config.h"
 
@@ -38,7 +39,8 @@ class Daemon {
 
   // Loads the model, starts the engine and listens; status OK on success.
   // Once.
-  StartError Start(const ServerConfig& config);
+  StartError Start(const ServerConfig& config,
+                   const BackendMaker& make_cuda = nullptr);
 
   int grpc_port() const { return front_end_->grpc_port(); }
   int metrics_port() const { return front_end_->metrics_port(); }
@@ -50,7 +52,7 @@ class Daemon {
   void Abort() { front_end_->Abort(); }
 
  private:
-  absl::Status LoadOnto(const ServerConfig& config);
+  absl::Status LoadModelOnto(const ServerConfig& config);
   absl::Status StartEngine(const ServerConfig& config);
 
   // In the order of construction: each may borrow from those above it.
@@ -72,12 +74,19 @@ class Daemon {
 int64_t DefaultKvHostMemory(int64_t physical_bytes, int64_t page_bytes,
                             int64_t context_length, int64_t max_running);
 
+// Device memory for K and V when --kv_device_memory is 0: half of what the
+// model leaves free, but no more than the host's pool. A device that does not
+// say what is free gets 1 GiB.
+int64_t DefaultKvDeviceMemory(std::optional<int64_t> free_bytes,
+                              int64_t pool_bytes);
+
 // The name that requests use when --model_name is not given: the file's
 // without ".gguf", or the folder's.
 std::string DefaultModelName(const std::string& path);
 
 // Runs the whole process: flags, start, signals, drain. Returns the exit code.
+// `make_cuda` is empty in a program without the CUDA backend.
 int RunDaemon(int argc, const char* const* argv, std::ostream& out,
-              std::ostream& error);
+              std::ostream& error, const BackendMaker& make_cuda = nullptr);
 
 }  // namespace sentencekv

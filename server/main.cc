@@ -1,7 +1,14 @@
 #include <iostream>
 
 #include "server/daemon.h"
+#ifdef SENTENCEKV_HAS_CUDA
+#include "kernels/cuda/cuda_backend.h"
+#endif
 
 int main(int argc, char** argv) {
-  return sentencekv::RunDaemon(argc, argv, std::cout, std::cerr);
+  sentencekv::BackendMaker make_cuda;
+#ifdef SENTENCEKV_HAS_CUDA
+  make_cuda = [] { return sentencekv::MakeCudaBackend({}); };
+#endif
+  return sentencekv::RunDaemon(argc, argv, std::cout, std::cerr, make_cuda);
 }

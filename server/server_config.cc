@@ -32,7 +32,7 @@ constexpr char kFooter[] =
     "file, the file over the\nenvironment.\n"
     "Exit codes: 0 stopped cleanly, 1 other errors, 2 wrong flags or "
     "configuration, 3 the\nmodel cannot be loaded, 4 an address cannot be "
-    "listened on.";
+    "listened on, 5 the backend\ncannot work on this machine.";
 
 // Flags whose values are parsed further, as written.
 struct RawValues {
@@ -41,6 +41,8 @@ struct RawValues {
   std::string sentence_index_kind = "mean";
   std::string kv_host_memory = "0";
   std::string kv_dtype = "f16";
+  std::string backend = "auto";
+  std::string kv_device_memory = "0";
   std::string cpu_discrete_memory = "0";
   std::string slow_reader_timeout = "30s";
   std::string drain_timeout = "30s";
@@ -196,6 +198,19 @@ void AddCacheFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
 
 void AddComputeFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
   const char* group = "Compute";
+  app.add_option("--backend", raw.backend,
+                 "auto, cuda or cpu; auto: CUDA where there is a GPU, a driver "
+                 "and cuBLAS")
+      ->check(CheckedBy(ParseBackendKind, "BACKEND"))
+      ->capture_default_str()
+      ->group(group);
+  app.add_option("--kv_device_memory", raw.kv_device_memory,
+                 "Device memory for K and V, of a backend that has memory of "
+                 "its own; 0: half of what the model leaves, but no more than "
+                 "--kv_host_memory")
+      ->check(SizeWithin(0, int64_t{1} << 50))
+      ->capture_default_str()
+      ->group(group);
   app.add_option("--threads", config.threads,
                  "Threads of the CPU backend; 0: one per core")
       ->check(CLI::Range(0, 1024))
@@ -283,6 +298,8 @@ void Resolve(const RawValues& raw, ServerConfig& config) {
   config.sentence_index_kind = *ParseSentenceIndexKind(raw.sentence_index_kind);
   config.kv_host_memory_bytes = *ParseByteSize(raw.kv_host_memory);
   config.kv_dtype = *ParseKvDtype(raw.kv_dtype);
+  config.backend = *ParseBackendKind(raw.backend);
+  config.kv_device_memory_bytes = *ParseByteSize(raw.kv_device_memory);
   config.cpu_discrete_memory_bytes = *ParseByteSize(raw.cpu_discrete_memory);
   config.slow_reader_timeout = *ParseDuration(raw.slow_reader_timeout);
   config.drain_timeout = *ParseDuration(raw.drain_timeout);

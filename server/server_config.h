@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "cache/sentence_settings.h"
 #include "kernels/dtype.h"
+#include "server/backend_choice.h"
 #include "server/flag_values.h"
 #include "server/logging.h"
 
@@ -21,9 +22,10 @@ namespace sentencekv {
 enum class ExitCode : int {
   kOk = 0,
   kOther = 1,
-  kUsage = 2,   // flags, environment or configuration file
-  kModel = 3,   // the model cannot be loaded
-  kListen = 4,  // an address is in use or cannot be listened on
+  kUsage = 2,    // flags, environment or configuration file
+  kModel = 3,    // the model cannot be loaded
+  kListen = 4,   // an address is in use or cannot be listened on
+  kBackend = 5,  // --backend cannot work on this machine
 };
 
 // Limits of the gRPC server; 0 means none where a comment does not say
@@ -59,7 +61,9 @@ struct ServerConfig {
   DType kv_dtype = DType::kF16;
   bool prefix_cache = true;
 
-  int threads = 0;  // 0: one per core
+  BackendKind backend = BackendKind::kAuto;
+  int64_t kv_device_memory_bytes = 0;  // 0: see DefaultKvDeviceMemory
+  int threads = 0;                     // 0: one per core
   std::string cpu_level = "auto";
   int64_t cpu_discrete_memory_bytes = 0;  // 0: one memory
 

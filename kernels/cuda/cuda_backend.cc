@@ -58,6 +58,14 @@ class CudaBackend final : public Backend {
   absl::Status CopyToHost(void* destination, const void* source,
                           size_t size_bytes) override;
   absl::Status Synchronize() override { return streams_->AwaitAll(); }
+  std::optional<int64_t> free_memory_bytes() const override {
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    if (cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) {
+      return std::nullopt;
+    }
+    return static_cast<int64_t>(free_bytes);
+  }
 
   bool has_own_memory() const override { return true; }
   absl::Status Transfer(DeviceStream stream,

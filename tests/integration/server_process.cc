@@ -30,10 +30,11 @@ int PortOf(const std::string& text, const std::string& name) {
 }  // namespace
 
 ServerProcess::ServerProcess(const std::string& model,
-                             const std::vector<std::string>& flags)
+                             const std::vector<std::string>& flags,
+                             const std::string& program)
     : folder_(MakeTempDir()) {
   const std::string port_file = folder_ + "/ports";
-  std::vector<std::string> argv = {SENTENCEKV_SERVER_BINARY,
+  std::vector<std::string> argv = {program,
                                    "--model",
                                    model,
                                    "--listen",

@@ -16,8 +16,10 @@ class ServerProcess {
  public:
   // Starts sentencekv-server with `model` and more flags, and waits until it
   // serves. Aborts with its log when it ends or takes longer than 120 s.
+  // `program` is another build of it.
   explicit ServerProcess(const std::string& model,
-                         const std::vector<std::string>& flags = {});
+                         const std::vector<std::string>& flags = {},
+                         const std::string& program = SENTENCEKV_SERVER_BINARY);
 
   const std::string& address() const { return address_; }
   int metrics_port() const { return metrics_port_; }

@@ -9,6 +9,7 @@
 #include <sstream>
 #include <vector>
 
+#include "kernels/cpu/cpu_backend.h"
 #include "tests/support/test_files.h"
 #include "tests/support/tiny_model.h"
 
@@ -100,6 +101,61 @@ TEST(RunDaemon, TheDeviceHoldsALayerOfTheLongestRequest) {
   // A shorter request needs less.
   config.context_length = 256;
   EXPECT_TRUE(start_with(32768).status.ok());
+}
+
+TEST(DefaultKvDeviceMemory, IsHalfOfWhatIsFreeOrThePools) {
+  EXPECT_EQ(DefaultKvDeviceMemory(1000, 2000), 500);
+  EXPECT_EQ(DefaultKvDeviceMemory(1000, 300), 300);
+  EXPECT_EQ(DefaultKvDeviceMemory(std::nullopt, int64_t{9} << 30),
+            int64_t{1} << 30);
+}
+
+absl::StatusOr<std::unique_ptr<Backend>> NoDriver() {
+  return absl::FailedPreconditionError("no driver here");
+}
+
+class BackendChoiceTest : public ::testing::Test {
+ protected:
+  BackendChoiceTest() {
+    config_.model_path = WriteTinyGguf(MakeTinyModel({}));
+    config_.listen = {.host = "127.0.0.1", .port = 0};
+    config_.kv_host_memory_bytes = 1 << 20;
+    config_.threads = 1;
+  }
+  ServerConfig config_;
+};
+
+TEST_F(BackendChoiceTest, WhatIsAskedForIsNotReplaced) {
+  config_.backend = BackendKind::kCuda;
+  const StartError start = Daemon().Start(config_, NoDriver);
+  EXPECT_EQ(start.exit_code, ExitCode::kBackend);
+  EXPECT_THAT(std::string(start.status.message()),
+              AllOf(HasSubstr("--backend=cuda"), HasSubstr("no driver here")));
+  const StartError without = Daemon().Start(config_);
+  EXPECT_EQ(without.exit_code, ExitCode::kBackend);
+  EXPECT_THAT(std::string(without.status.message()),
+              HasSubstr("built without"));
+}
+
+TEST_F(BackendChoiceTest, AutoTakesTheCpuWhereCudaCannotWork) {
+  EXPECT_TRUE(Daemon().Start(config_, NoDriver).status.ok());
+}
+
+TEST_F(BackendChoiceTest, AutoTakesCudaWhereItWorks) {
+  int num_made = 0;
+  // Any backend will do: the daemon sees no difference.
+  const auto make = [&] {
+    ++num_made;
+    return MakeCpuBackend({.num_threads = 1});
+  };
+  EXPECT_TRUE(Daemon().Start(config_, make).status.ok());
+  EXPECT_EQ(num_made, 1);
+  config_.backend = BackendKind::kCpu;
+  EXPECT_TRUE(Daemon().Start(config_, make).status.ok());
+  config_.backend = BackendKind::kAuto;
+  config_.cpu_discrete_memory_bytes = 1 << 20;
+  EXPECT_TRUE(Daemon().Start(config_, make).status.ok());
+  EXPECT_EQ(num_made, 1);
 }
 
 class DaemonTest : public ::testing::Test {

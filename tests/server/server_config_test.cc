@@ -62,6 +62,8 @@ TEST(ParseCommandLine, DefaultsAreAsDocumented) {
   EXPECT_EQ(config.kv_dtype, DType::kF16);
   EXPECT_TRUE(config.prefix_cache);
   EXPECT_EQ(config.threads, 0);
+  EXPECT_EQ(config.backend, BackendKind::kAuto);
+  EXPECT_EQ(config.kv_device_memory_bytes, 0);
   EXPECT_EQ(config.cpu_discrete_memory_bytes, 0);
   EXPECT_EQ(config.max_running, 64);
   EXPECT_EQ(config.max_waiting, 256);
@@ -109,6 +111,10 @@ TEST(ParseCommandLine, TakesEveryFlag) {
                                "3",
                                "--cpu_level",
                                "avx2",
+                               "--backend",
+                               "cuda",
+                               "--kv_device_memory",
+                               "3GiB",
                                "--cpu_discrete_memory",
                                "96KiB",
                                "--max_step_tokens",
@@ -162,6 +168,8 @@ TEST(ParseCommandLine, TakesEveryFlag) {
   EXPECT_FALSE(config.prefix_cache);
   EXPECT_EQ(config.threads, 3);
   EXPECT_EQ(config.cpu_level, "avx2");
+  EXPECT_EQ(config.backend, BackendKind::kCuda);
+  EXPECT_EQ(config.kv_device_memory_bytes, int64_t{3} << 30);
   EXPECT_EQ(config.cpu_discrete_memory_bytes, 96 << 10);
   EXPECT_EQ(config.max_step_tokens, 512);
   EXPECT_EQ(config.max_prefill_tokens_beside_decode, 100);
@@ -210,6 +218,8 @@ INSTANTIATE_TEST_SUITE_P(
         WrongCase{"Threads", "--threads", "1025"},
         WrongCase{"ThreadsText", "--threads", "many"},
         WrongCase{"Level", "--cpu_level", "sse9"},
+        WrongCase{"Backend", "--backend", "gpu"},
+        WrongCase{"DeviceMemory", "--kv_device_memory", "much"},
         WrongCase{"DeviceText", "--cpu_discrete_memory", "plenty"},
         WrongCase{"DeviceNegative", "--cpu_discrete_memory", "-1"},
         WrongCase{"Dtype", "--kv_dtype", "f8"},

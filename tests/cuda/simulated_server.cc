@@ -1,0 +1,33 @@
+// The daemon, on the simulated device: sentencekv-server for tests.
+// SENTENCEKV_SIM_SEED sets the order of threads, blocks and streams.
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+
+#include "kernels/cuda/cuda_backend.h"
+#include "server/daemon.h"
+#include "tests/cuda/simulated_cublas_lt.h"
+#include "tests/support/cuda_sim/cuda_sim.h"
+
+namespace {
+
+// What the simulated device found ends the program with it.
+constexpr int kFoundSomething = 77;
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const char* seed = std::getenv("SENTENCEKV_SIM_SEED");
+  cuda_sim::Reset({.seed = seed == nullptr ? 1 : std::strtoull(seed, nullptr, 10),
+                   .device_bytes = size_t{64} << 30});
+  const sentencekv::CublasLtTable table = sentencekv::SimulatedCublasLt();
+  const int exit_code = sentencekv::RunDaemon(
+      argc, argv, std::cout, std::cerr,
+      [&] { return sentencekv::MakeCudaBackend({.cublas_lt = &table}); });
+  const auto reports = cuda_sim::TakeReports();
+  for (const cuda_sim::Report& report : reports) {
+    std::cerr << cuda_sim::FindingName(report.finding) << ": " << report.text
+              << "\n";
+  }
+  return reports.empty() ? exit_code : kFoundSomething;
+}

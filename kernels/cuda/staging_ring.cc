@@ -48,7 +48,8 @@ absl::StatusOr<StagedArrays> StagingRing::Reserve(size_t size_bytes) {
     SKV_RETURN_IF_ERROR(NextSegment());
   }
   const size_t begin = current_ * segment_bytes_ + used_bytes_;
-  used_bytes_ += size_bytes;
+  // Arrays begin at multiples of it, after a copy of any size too.
+  used_bytes_ += StagedArrays::RoundUp(size_bytes);
   return StagedArrays(host_.data() + begin, device_.data() + begin, size_bytes);
 }
 

@@ -59,16 +59,17 @@ class StagedArrays {
     return array.device;
   }
 
-  std::byte* host() const { return host_; }
-  std::byte* device() const { return device_; }
-  size_t size_bytes() const { return size_bytes_; }
-
- private:
+  // To a multiple of what arrays are aligned to.
   static constexpr size_t RoundUp(size_t bytes) {
     constexpr size_t kAlignment = 64;
     return (bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
 
+  std::byte* host() const { return host_; }
+  std::byte* device() const { return device_; }
+  size_t size_bytes() const { return size_bytes_; }
+
+ private:
   std::byte* host_;
   std::byte* device_;
   size_t capacity_bytes_;

@@ -232,6 +232,8 @@ TEST_P(KvOperationsTest, ReadsKeys) {
         const Buffer pool = Upload(bytes);
         const KvLayerView view = {pool.as<std::byte>(), layout, is_per_head};
         std::vector<float> actual(positions.size() * head_dim, -1.0f);
+        // A copy of some bytes before does not shift the arrays.
+        ASSERT_TRUE(backend_->CopyToHost(actual.data(), pool.data(), 4).ok());
         ASSERT_TRUE(backend_
                         ->ReadKeys({view, 2, pages.data(), positions.data(),
                                     std::ssize(positions), actual.data()})

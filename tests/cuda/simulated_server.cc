@@ -18,12 +18,18 @@ constexpr int kFoundSomething = 77;
 
 int main(int argc, char** argv) {
   const char* seed = std::getenv("SENTENCEKV_SIM_SEED");
-  cuda_sim::Reset({.seed = seed == nullptr ? 1 : std::strtoull(seed, nullptr, 10),
-                   .device_bytes = size_t{64} << 30});
+  cuda_sim::Reset(
+      {.seed = seed == nullptr ? 1 : std::strtoull(seed, nullptr, 10),
+       .device_bytes = size_t{64} << 30});
   const sentencekv::CublasLtTable table = sentencekv::SimulatedCublasLt();
-  const int exit_code = sentencekv::RunDaemon(
-      argc, argv, std::cout, std::cerr,
-      [&] { return sentencekv::MakeCudaBackend({.cublas_lt = &table}); });
+  const int exit_code =
+      sentencekv::RunDaemon(argc, argv, std::cout, std::cerr, [&] {
+        // Protecting and opening memory again takes time for each page.
+        return sentencekv::MakeCudaBackend({.cublas_lt = &table,
+                                            .staging_bytes = 64 << 10,
+                                            .attention_bytes = 256 << 10,
+                                            .product_bytes = 4096});
+      });
   const auto reports = cuda_sim::TakeReports();
   for (const cuda_sim::Report& report : reports) {
     std::cerr << cuda_sim::FindingName(report.finding) << ": " << report.text

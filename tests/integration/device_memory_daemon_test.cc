@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "tests/integration/server_process.h"
+#include "tests/integration/story_requests.h"
 #include "tests/support/metrics_scrape.h"
 #include "tests/support/tiny_model.h"
 
@@ -26,98 +27,19 @@ constexpr int kMaxTokens = 40;
 constexpr int kFrames = 80;
 constexpr int kDeviceBytes = kFrames * 2048;
 
-// About 400 tokens; those with the same `story` begin alike.
-std::string Story(int story, int ending) {
-  std::string text;
-  for (int i = 0; i < 14; ++i) {
-    text += (i < 9 ? "Boat " : "Ship ") +
-            std::to_string(story * 100 + (i < 9 ? i : ending * i)) +
-            " sails far away. ";
-  }
-  return text;
-}
-
-v1::GenerateRequest Request(const std::string& policy, int story, int ending) {
-  v1::GenerateRequest request;
-  request.set_text(Story(story, ending));
-  request.mutable_sampling()->set_temperature(0);
-  request.mutable_output()->set_logprobs(0);
-  request.mutable_stop()->set_max_tokens(kMaxTokens);
-  request.mutable_stop()->set_ignore_eos(true);
-  request.mutable_kv()->set_policy(policy);
-  if (policy == "sentence-paper") {
-    request.mutable_kv()->set_token_budget(80);
-    request.mutable_kv()->set_semantic_factor(1);
-  } else if (policy == "sentence") {
-    request.mutable_kv()->set_token_budget(40);
-    request.mutable_kv()->set_dense_tokens(0);
-  }
-  return request;
-}
-
 std::vector<v1::GenerateRequest> Requests() {
   std::vector<v1::GenerateRequest> requests;
   for (const int ending : {1, 2}) {
-    requests.push_back(Request("full", 1, ending));
-    requests.push_back(Request("sentence", 1, ending));
-    requests.push_back(Request("sentence-paper", 1, ending));
-    requests.push_back(Request("sentence", 2, ending));
+    const Story story = {.number = 1, .ending = ending};
+    for (const char* policy : {"full", "sentence", "sentence-paper"}) {
+      requests.push_back(StoryRequest(policy, story, kMaxTokens));
+    }
+    requests.push_back(
+        StoryRequest("sentence", {.number = 2, .ending = ending}, kMaxTokens));
     requests.back().mutable_kv()->set_token_budget(1);
     requests.back().mutable_kv()->set_index_kind("sign");
   }
   return requests;
-}
-
-// Ids and log-probabilities.
-using Tokens = std::vector<std::pair<int32_t, float>>;
-
-template <typename LogprobsOfTokens>
-void Append(const LogprobsOfTokens& more, Tokens* tokens) {
-  for (const v1::TokenLogprobs& token : more) {
-    tokens->emplace_back(token.chosen().token_id(), token.chosen().logprob());
-  }
-}
-
-Tokens Ask(ServerProcess& server, const v1::GenerateRequest& request) {
-  const auto context = server.connection().NewContext();
-  const Answer answer =
-      ReadAnswer(server.connection().stub(), *context, request, nullptr);
-  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
-  Tokens tokens;
-  Append(answer.logprobs, &tokens);
-  return tokens;
-}
-
-// Wants half of the context and hangs up after `count` tokens, which it
-// returns.
-Tokens AskAndHangUp(ServerProcess& server, v1::GenerateRequest request,
-                    size_t count) {
-  request.mutable_stop()->set_max_tokens(kContext / 2);
-  const auto context = server.connection().NewContext();
-  const auto reader =
-      server.connection().stub().Generate(context.get(), request);
-  Tokens tokens;
-  v1::GenerateResponse message;
-  while (tokens.size() < count && reader->Read(&message)) {
-    Append(message.logprobs(), &tokens);
-  }
-  context->TryCancel();
-  while (reader->Read(&message)) {
-  }
-  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  tokens.resize(std::min(tokens.size(), count));
-  return tokens;
-}
-
-std::vector<Tokens> AskAtOnce(
-    ServerProcess& server, const std::vector<v1::GenerateRequest>& requests) {
-  std::vector<Tokens> answers(requests.size());
-  std::vector<std::jthread> threads;
-  for (size_t i = 0; i < requests.size(); ++i) {
-    threads.emplace_back([&, i] { answers[i] = Ask(server, requests[i]); });
-  }
-  threads.clear();
-  return answers;
 }
 
 // Samples of what the device did, once nothing runs.
@@ -159,7 +81,7 @@ class DeviceMemoryDaemon : public testing::Test {
 
 TEST_F(DeviceMemoryDaemon, GivesTheSameAnswersAndTellsWhatItCopied) {
   const std::vector<v1::GenerateRequest> requests = Requests();
-  std::vector<Tokens> expected;
+  std::vector<ToldTokens> expected;
   for (const auto& request : requests) {
     expected.push_back(Ask(in_place_, request));
     ASSERT_EQ(expected.back().size(), size_t{kMaxTokens});
@@ -169,15 +91,18 @@ TEST_F(DeviceMemoryDaemon, GivesTheSameAnswersAndTellsWhatItCopied) {
   EXPECT_NE(expected[0], expected[2]);
 
   constexpr int kBegun = 10;
-  Tokens begun;
-  std::vector<Tokens> together;
+  ToldTokens begun;
+  std::vector<ToldTokens> together;
   {
-    std::jthread other(
-        [&] { begun = AskAndHangUp(copied_, requests[0], kBegun); });
+    std::jthread other([&] {
+      // Half of the context.
+      begun = AskAndHangUp(copied_, requests[0], kContext / 2, kBegun);
+    });
     together = AskAtOnce(copied_, requests);
   }
   EXPECT_EQ(together, expected);
-  EXPECT_EQ(begun, Tokens(expected[0].begin(), expected[0].begin() + kBegun));
+  EXPECT_EQ(begun,
+            ToldTokens(expected[0].begin(), expected[0].begin() + kBegun));
   // Once more, each alone: prompts are found in the prefix cache.
   for (size_t i = 0; i < requests.size(); ++i) {
     EXPECT_EQ(Ask(copied_, requests[i]), expected[i]) << "request " << i;

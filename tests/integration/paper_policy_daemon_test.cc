@@ -55,7 +55,8 @@ TEST(PaperPolicyDaemon, ServesItBesideFull) {
 }
 
 TEST(PaperPolicyDaemon, TakesItAsTheDefault) {
-  const std::string model = WriteTinyGguf(MakeTinyModel({.tied_output = false}));
+  const std::string model =
+      WriteTinyGguf(MakeTinyModel({.tied_output = false}));
   ServerProcess server(model, {"--kv_policy", "sentence-paper"});
   v1::GenerateRequest request = Request(200, "sentence-paper");
   const Answer named = Ask(server, request);

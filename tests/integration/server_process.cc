@@ -34,15 +34,10 @@ ServerProcess::ServerProcess(const std::string& model,
                              const std::string& program)
     : folder_(MakeTempDir()) {
   const std::string port_file = folder_ + "/ports";
-  std::vector<std::string> argv = {program,
-                                   "--model",
-                                   model,
-                                   "--listen",
-                                   "127.0.0.1:0",
-                                   "--metrics_listen",
-                                   "127.0.0.1:0",
-                                   "--port_file",
-                                   port_file};
+  std::vector<std::string> argv = {
+      program,       "--model",     model,
+      "--listen",    "127.0.0.1:0", "--metrics_listen",
+      "127.0.0.1:0", "--port_file", port_file};
   argv.insert(argv.end(), flags.begin(), flags.end());
   process_ = std::make_unique<ChildProcess>(argv, "", folder_ + "/out",
                                             folder_ + "/log");

@@ -1,0 +1,139 @@
+// The daemon on the simulated CUDA device beside the one on the CPU: the same
+// model, the same requests, the same greedy tokens.
+//
+// SENTENCEKV_SIM_SEEDS sets how many orders of threads and streams the
+// schedules run with (default 3; tests/nightly.sh runs 200).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/integration/server_process.h"
+#include "tests/integration/story_requests.h"
+#include "tests/support/test_files.h"
+#include "tests/support/tiny_model.h"
+
+namespace sentencekv {
+namespace {
+
+constexpr int kContext = 512;
+constexpr int kMaxTokens = 8;
+// One layer of the context takes 32 frames, 16 tokens of 2 KV heads each; with
+// so few more, pages and sentences make room for each other all the time.
+constexpr int kFrames = 44;
+constexpr int kDeviceBytes = kFrames * 2048;
+// Products round their input to bf16, and so logits by up to 0.1: of two
+// tokens that are nearer than this, in log-probability, either is right.
+constexpr float kTie = 0.1f;
+
+std::vector<std::string> Flags() {
+  return {"--threads",          "1",
+          "--cpu_level",        "portable",
+          "--max_step_tokens",  "64",
+          "--kv_dtype",         "bf16",
+          "--kv_device_memory", std::to_string(kDeviceBytes)};
+}
+
+std::vector<v1::GenerateRequest> Requests() {
+  std::vector<v1::GenerateRequest> requests;
+  for (const int ending : {1, 2}) {
+    const Story story = {.number = 1, .ending = ending, .num_sentences = 6};
+    for (const char* policy : {"full", "sentence", "sentence-paper"}) {
+      requests.push_back(StoryRequest(policy, story, kMaxTokens));
+    }
+    requests.push_back(requests[requests.size() - 2]);
+    requests.back().mutable_kv()->set_strict(false);
+    requests.back().mutable_kv()->set_index_kind("sign");
+  }
+  for (v1::GenerateRequest& request : requests) {
+    request.mutable_output()->set_logprobs(2);
+  }
+  return requests;
+}
+
+// Adds how many tokens were compared: up to the first that differs, where the
+// two likeliest must be close.
+void ExpectSameTokens(const ToldTokens& actual, const ToldTokens& expected,
+                      size_t* num_compared) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (actual[i].id != expected[i].id) {
+      EXPECT_LT(expected[i].logprob - expected[i].runner_up, kTie)
+          << "token " << i << ": " << actual[i].id << " for " << expected[i].id;
+      return;
+    }
+    ++*num_compared;
+  }
+}
+
+void ExpectSameAnswers(const std::vector<ToldTokens>& actual,
+                       const std::vector<ToldTokens>& expected) {
+  size_t num_compared = 0;
+  size_t num_tokens = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    SCOPED_TRACE("request " + std::to_string(i));
+    ExpectSameTokens(actual[i], expected[i], &num_compared);
+    num_tokens += expected[i].size();
+  }
+  EXPECT_GE(num_compared, num_tokens * 9 / 10);
+}
+
+int NumSeeds() {
+  const char* value = std::getenv("SENTENCEKV_SIM_SEEDS");
+  return value == nullptr ? 3 : std::atoi(value);
+}
+
+// A daemon whose device orders threads, blocks and streams by `seed`.
+ServerProcess StartSimulated(const std::string& model, int seed) {
+  setenv("SENTENCEKV_SIM_SEED", std::to_string(seed).c_str(), 1);
+  return ServerProcess(model, Flags(), SENTENCEKV_SIMULATED_SERVER_BINARY);
+}
+
+class SimulatedDaemon : public testing::Test {
+ protected:
+  // With a matrix of its own for the output it does not say one token only.
+  const std::string model_ =
+      WriteTinyGguf(MakeTinyModel({.context_length = kContext,
+                                   .matrix_type = SourceType::kBF16,
+                                   .embedding_type = SourceType::kBF16,
+                                   .tied_output = false}));
+  ServerProcess cpu_{model_, Flags()};
+};
+
+TEST_F(SimulatedDaemon, GivesTheCpusTokensAloneTogetherAndBesideCancels) {
+  const std::vector<v1::GenerateRequest> requests = Requests();
+  std::vector<ToldTokens> expected;
+  for (const auto& request : requests) {
+    expected.push_back(Ask(cpu_, request));
+    ASSERT_EQ(expected.back().size(), size_t{kMaxTokens});
+  }
+  // Every budget is small enough to change the answer.
+  EXPECT_NE(expected[0], expected[1]);
+  EXPECT_NE(expected[0], expected[2]);
+  std::vector<ToldTokens> first;
+  for (int seed = 1; seed <= NumSeeds(); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    ServerProcess server = StartSimulated(model_, seed);
+    std::vector<ToldTokens> together;
+    {
+      std::jthread other([&] {
+        AskAndHangUp(server, requests[static_cast<size_t>(seed) % 4], 100, 3);
+      });
+      together = AskAtOnce(server, requests);
+    }
+    ExpectSameAnswers(together, expected);
+    // Bit for bit the same in another order, and alone.
+    if (seed == 1) {
+      for (const auto& request : requests)
+        first.push_back(Ask(server, request));
+    }
+    EXPECT_EQ(together, first);
+    EXPECT_EQ(server.Stop(), 0) << server.log();
+  }
+}
+
+}  // namespace
+}  // namespace sentencekv

@@ -20,6 +20,7 @@ debug         all tests with every own check on
 asan          all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan          all tests under ThreadSanitizer
 fuzz          each libFuzzer target for $fuzz_seconds seconds
+cuda          the daemon on the simulated device, with 200 orders of its streams
 soak          $soak_requests requests that end in every way there is
 stream-gaps   gaps in 16 streams while a prompt of 8,000 tokens comes in
 "
@@ -51,6 +52,11 @@ run_fuzz() {
     tail -n 8 "build/fuzz/$name.log"
   done
   return $failed
+}
+
+run_cuda() {
+  deploy/build.sh --tests simulated_daemon_test &&
+    SENTENCEKV_SIM_SEEDS=200 build/release/bin/simulated_daemon_test
 }
 
 run_soak() {

@@ -135,5 +135,53 @@ TEST_F(SimulatedDaemon, GivesTheCpusTokensAloneTogetherAndBesideCancels) {
   }
 }
 
+// Of real checkpoints, on prompts whose answers are never close: the CPU's
+// greedy tokens, one and all.
+void ExpectTheCpusTokens(const std::string& model,
+                         const std::vector<std::string>& more_flags,
+                         std::vector<v1::GenerateRequest> requests) {
+  std::vector<std::string> flags = {
+      "--chat_format", "plain", "--cpu_level",      "portable",
+      "--kv_dtype",    "bf16",  "--kv_host_memory", "64MiB"};
+  flags.insert(flags.end(), more_flags.begin(), more_flags.end());
+  ServerProcess cpu(model, flags);
+  ServerProcess simulated(model, flags, SENTENCEKV_SIMULATED_SERVER_BINARY);
+  const std::vector<ToldTokens> actual = AskAtOnce(simulated, requests);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    SCOPED_TRACE(requests[i].kv().policy());
+    const ToldTokens expected = Ask(cpu, requests[i]);
+    size_t num_compared = 0;
+    ExpectSameTokens(actual[i], expected, &num_compared);
+    EXPECT_EQ(num_compared, expected.size());
+  }
+  EXPECT_EQ(simulated.Stop(), 0) << simulated.log();
+}
+
+v1::GenerateRequest TextRequest(const std::string& policy,
+                                const std::string& text, int32_t max_tokens) {
+  v1::GenerateRequest request = StoryRequest(policy, {}, max_tokens);
+  request.set_text(text);
+  request.mutable_output()->set_logprobs(2);
+  return request;
+}
+
+TEST(SimulatedDaemonOfStories, TellsTheCpusStory) {
+  const auto model = SharedPath("models/stories260k");
+  SKV_SKIP_WITHOUT(model, "models/stories260k");
+  // Long enough that sentences are left out.
+  const std::string text = "Once upon a time";
+  ExpectTheCpusTokens(
+      *model, {},
+      {TextRequest("full", text, 160), TextRequest("sentence", text, 160),
+       TextRequest("sentence-paper", text, 160)});
+}
+
+TEST(SimulatedDaemonOfSmolLm, GivesTheCpusTokens) {
+  const auto model = SmolLmPath();
+  SKV_SKIP_WITHOUT(model, "SmolLM2-135M-Instruct.Q4_1.gguf");
+  ExpectTheCpusTokens(*model, {"--context_length", "512"},
+                      {TextRequest("full", "1, 2, 3, 4, 5, 6, 7,", 16)});
+}
+
 }  // namespace
 }  // namespace sentencekv

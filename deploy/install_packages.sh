@@ -20,7 +20,9 @@ build_packages=(
   libabsl-dev libcli11-dev libfmt-dev libgrpc++-dev libpcre2-dev
   libprotobuf-dev libsentencepiece-dev libspdlog-dev nlohmann-json3-dev
   prometheus-cpp-dev protobuf-compiler protobuf-compiler-grpc)
-test_packages=(git libbenchmark-dev libboost-context-dev libgmock-dev libgtest-dev)
+test_packages=(
+  debootstrap git libbenchmark-dev libboost-context-dev libgmock-dev libgtest-dev
+  xz-utils)
 nightly_packages=(clang libclang-rt-14-dev)
 runtime_packages=(
   ca-certificates libabsl20220623 libfmt9 libgrpc++1.51 libpcre2-8-0

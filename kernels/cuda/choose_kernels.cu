@@ -1,0 +1,244 @@
+// ChooseKernel: a block of 512 threads has a row and KV head. Grid: rows x KV
+// heads. One after the other, with barriers between:
+//   1. the sentences for the budget (kernels/cuda/sentence_choice.h): commonly
+//      three passes over scores and ends, and one warp through some fifty
+//      sorted sentences
+//   2. the pages of all chosen tokens, and their order
+//   3. slots for them (kernels/cuda/slot_placement.h): one pass over the slots;
+//      where pages are missing, each thread compares its slots' last use with
+//      that of all others
+//
+// Reads of global memory, for S sentences and C pages chosen of N slots: 8 S
+// bytes, S / 8 more with a reuse bonus, 16 N, and of pages 4 C for those lying
+// on the device as a whole and 4 for each miss. Writes: S / 8 + 16 C of the
+// table, 12 C of lists, 16 for each miss. Passes after the first find scores
+// and ends in the cache.
+//
+// Shared memory: 16 KiB or 2 bytes a page of the longest sequence, whichever is
+// more; 8 bytes for 32 pages, 1 bit a sentence, 4 KiB for sorting, 12 bytes for
+// each of most_chosen pages, 4 for each of most_slots slots. 40 KiB for 131,072
+// tokens, 32,768 sentences, 512 pages and 1,024 slots.
+//
+// Alignment: tables 16 bytes. Limits: 2^19 sentences, 227 KiB of shared memory.
+// Source: the bins are those of cache/sentence_selection.cc.
+#include "kernels/cuda/choose_kernels.h"
+#include "kernels/cuda/chosen_pages.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/launch.h"
+#include "kernels/cuda/sentence_choice.h"
+#include "kernels/cuda/slot_placement.h"
+
+namespace sentencekv {
+namespace {
+
+// A bin of neighbouring sentences can be sorted.
+static_assert(kMostChoiceSentences <= int64_t{kRankBins} * kMostSorted);
+
+constexpr int64_t kMostSharedBytes = 227 * 1024;
+
+// Where the parts of a block's shared memory begin, in bytes.
+struct SharedPlan {
+  int64_t page_bits;
+  int64_t pages_before;
+  int64_t chosen;
+  int64_t ranks;
+  int64_t sorted;
+  int64_t page_at;
+  int64_t slot_at;
+  int64_t free_slots;
+  int64_t last_uses;
+  int64_t counts;
+  int64_t size_bytes;
+};
+
+// First come the bins, and in the same place, later, the pages' tokens.
+__host__ __device__ SharedPlan PlanShared(const ChooseLaunch& launch) {
+  const auto rounded = [](int64_t bytes) { return (bytes + 15) / 16 * 16; };
+  constexpr int64_t kBinBytes = 2 * kRankBins * sizeof(unsigned);
+  const int64_t token_bytes = 2 * launch.most_pages;
+  const int64_t set_bytes = rounded(launch.most_pages / 8);
+  const int64_t list_bytes = rounded(4 * launch.most_chosen);
+  SharedPlan plan;
+  plan.page_bits = rounded(token_bytes > kBinBytes ? token_bytes : kBinBytes);
+  plan.pages_before = plan.page_bits + set_bytes;
+  plan.chosen = plan.pages_before + set_bytes;
+  plan.ranks = plan.chosen + rounded(launch.most_sentences / 8);
+  plan.sorted = plan.ranks + kMostSorted * sizeof(uint64_t);
+  plan.page_at = plan.sorted + kMostSorted * sizeof(uint64_t);
+  plan.slot_at = plan.page_at + list_bytes;
+  plan.free_slots = plan.slot_at + list_bytes;
+  plan.last_uses = plan.free_slots + list_bytes;
+  plan.counts = plan.last_uses + rounded(4 * launch.most_slots);
+  plan.size_bytes = plan.counts + rounded(sizeof(AddedCounts));
+  return plan;
+}
+
+template <typename T>
+__device__ T* SharedAt(int64_t offset) {
+  return reinterpret_cast<T*>(DynamicShared<unsigned char>() + offset);
+}
+
+// The choice of one row and KV head.
+class Choice {
+ public:
+  __device__ explicit Choice(const ChooseLaunch& launch)
+      : launch_(launch),
+        plan_(PlanShared(launch)),
+        choice_(blockIdx.x),
+        kv_head_(static_cast<int>(choice_ % launch.num_kv_heads)),
+        row_(launch.rows[choice_ / launch.num_kv_heads]),
+        chosen_(SharedAt<unsigned>(plan_.chosen)),
+        counts_(SharedAt<AddedCounts>(plan_.counts)) {}
+
+  __device__ void Run() {
+    if (threadIdx.x == 0) *counts_ = {};
+    for (int i = threadIdx.x; i < launch_.most_sentences / 32;
+         i += kChooseThreads) {
+      chosen_[i] = 0;
+    }
+    __syncthreads();
+    int num_pages = 0;
+    if (!FitsRoom()) {
+      Raise(kRowTooLong);
+    } else if (row_.num_tokens > 0) {
+      num_pages = ChooseAndPlace();
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      launch_.num_pages[choice_] = num_pages;
+      if (num_pages == 0) launch_.num_missing[choice_] = 0;
+      AddCounts();
+    }
+    if (launch_.tiles == nullptr) return;  // no barrier follows
+    for (int64_t i = threadIdx.x; i < launch_.tiles_per_choice;
+         i += kChooseThreads) {
+      launch_.tiles[choice_ * launch_.tiles_per_choice + i].num_tokens =
+          num_pages * kPageTokens;
+    }
+  }
+
+ private:
+  __device__ bool FitsRoom() const {
+    return row_.num_sentences <= launch_.most_sentences &&
+           row_.num_tokens <= launch_.most_pages * kPageTokens &&
+           row_.num_slots <= launch_.most_slots;
+  }
+  __device__ void Raise(ChoiceFlag flag) {
+    if (threadIdx.x == 0) counts_->flags |= flag;
+  }
+
+  // Gives the length of the list.
+  __device__ int ChooseAndPlace() {
+    std::byte* const table =
+        row_.tables +
+        (launch_.layer * launch_.num_kv_heads + kv_head_) *
+            HeadTableBytes(launch_.most_slots, launch_.most_sentences);
+    auto* const last_choice = reinterpret_cast<uint32_t*>(
+        table + launch_.most_slots * sizeof(RunSlot));
+    const bool is_whole =
+        row_.num_sentences == 0 || row_.num_tokens <= row_.num_dense;
+    const RankedSentences sentences = {
+        launch_.scores + choice_ * launch_.most_sentences,
+        row_.ends,
+        last_choice,
+        row_.reuse_factor,
+        row_.num_sentences,
+        row_.num_sink,
+        row_.num_tokens - row_.num_recent};
+    if (!is_whole) {
+      SentenceChoice(sentences,
+                     {SharedAt<unsigned>(0), SharedAt<unsigned>(0) + kRankBins,
+                      SharedAt<uint64_t>(plan_.ranks),
+                      SharedAt<uint64_t>(plan_.sorted), chosen_},
+                     row_.budget)
+          .Run();
+    }
+
+    const int num_pages = (row_.num_tokens + kTokensOfPage - 1) / kTokensOfPage;
+    const PageSet pages = {SharedAt<unsigned>(plan_.page_bits),
+                           SharedAt<unsigned>(plan_.pages_before)};
+    ChosenTokens tokens(SharedAt<unsigned>(0));
+    // The open sentence is read whatever its length.
+    const int tail =
+        is_whole
+            ? 0
+            : max(min(row_.ends[row_.num_sentences - 1], sentences.end), 0);
+    const int sink = min(row_.num_sink, tail);
+    tokens.Begin(num_pages, row_.num_tokens, sink, tail);
+    tokens.AddSentences(sentences, chosen_, sink, tail);
+    const int num_chosen = tokens.List(num_pages, pages);
+    if (num_chosen > launch_.most_chosen) {
+      Raise(kListTooShort);
+      return 0;
+    }
+    KeepChoice(last_choice);
+    SlotPlacement(
+        {launch_, row_, choice_, kv_head_, reinterpret_cast<RunSlot*>(table),
+         WholePages(), tokens, pages, num_chosen},
+        {SharedAt<int>(plan_.page_at), SharedAt<int>(plan_.slot_at),
+         SharedAt<int>(plan_.free_slots), SharedAt<unsigned>(plan_.last_uses),
+         counts_})
+        .Run();
+    return num_chosen;
+  }
+
+  __device__ const int32_t* WholePages() const {
+    return row_.whole_pages == nullptr
+               ? nullptr
+               : row_.whole_pages + launch_.layer * launch_.most_pages;
+  }
+
+  // For the next step's reuse bonus.
+  __device__ void KeepChoice(uint32_t* last_choice) {
+    for (int i = threadIdx.x; i * 32 < row_.num_sentences;
+         i += kChooseThreads) {
+      last_choice[i] = chosen_[i];
+      atomicAdd(&counts_->sentences, static_cast<unsigned>(__popc(chosen_[i])));
+    }
+  }
+
+  // Of one thread.
+  __device__ void AddCounts() const {
+    ChoiceCounts& counts = launch_.counts[choice_];
+    counts.sentences += counts_->sentences;
+    counts.tokens += counts_->tokens;
+    counts.hits += counts_->hits;
+    counts.misses += counts_->misses;
+    counts.evictions += counts_->evictions;
+    counts.whole_pages += counts_->whole_pages;
+    counts.bytes += counts_->gathered_tokens * launch_.token_bytes;
+    counts.flags |= counts_->flags;
+  }
+
+  const ChooseLaunch& launch_;
+  const SharedPlan plan_;
+  const int64_t choice_;
+  const int kv_head_;
+  const ChoosingRow row_;
+  unsigned* const chosen_;  // bits of sentences, shared memory
+  AddedCounts* const counts_;
+};
+
+__global__ void __launch_bounds__(kChooseThreads)
+    ChooseKernel(ChooseLaunch launch) {
+  Choice(launch).Run();
+}
+
+}  // namespace
+
+cudaError_t LaunchChoose(const ChooseLaunch& launch, cudaStream_t stream) {
+  const SharedPlan plan = PlanShared(launch);
+  if (launch.most_sentences % 32 != 0 ||
+      launch.most_sentences > kMostChoiceSentences ||
+      launch.most_pages % 32 != 0 || plan.size_bytes > kMostSharedBytes) {
+    return cudaErrorInvalidValue;
+  }
+  LaunchShape shape;
+  shape.grid =
+      dim3(static_cast<unsigned>(launch.num_rows * launch.num_kv_heads));
+  shape.block = dim3(kChooseThreads);
+  shape.shared_bytes = static_cast<size_t>(plan.size_bytes);
+  return Launch(ChooseKernel, shape, stream, launch);
+}
+
+}  // namespace sentencekv

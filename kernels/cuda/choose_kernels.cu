@@ -16,8 +16,8 @@
 //
 // Shared memory: 16 KiB or 2 bytes a page of the longest sequence, whichever is
 // more; 8 bytes for 32 pages, 1 bit a sentence, 4 KiB for sorting, 12 bytes for
-// each of most_chosen pages, 4 for each of most_slots slots. 40 KiB for 131,072
-// tokens, 32,768 sentences, 512 pages and 1,024 slots.
+// each of most_chosen pages, 4 for each of most_slots slots. 34 KiB for 131,072
+// tokens, 16,384 sentences, 512 pages and 1,024 slots.
 //
 // Alignment: tables 16 bytes. Limits: 2^19 sentences, 227 KiB of shared memory.
 // Source: the bins are those of cache/sentence_selection.cc.

@@ -52,6 +52,7 @@ def blocks_per_processor(limits, registers, shared_bytes, threads):
 # decoding or prefill step runs for each token.
 D = 128
 HEADS_OF_A_KV_HEAD = 4
+KV_HEADS = 8
 
 
 class Kernel:
@@ -82,6 +83,13 @@ KERNELS = {
     "attention_mass_kernels": {
         "ScoreKernel": Kernel(256, 4 * (64 * (D + 4) + 16 * D + 64 * 20)),
         "MergeKernel": Kernel(128),
+    },
+    # 128K tokens, 16K sentences, 512 pages of a choice, 1,024 slots.
+    "choose_kernels": {
+        "ChooseKernel": Kernel(512, 34848, hot=True),
+    },
+    "gather_kernels": {
+        "GatherRunsKernel": Kernel(256, 4 * KV_HEADS, hot=True),
     },
     "page_kernels": {
         "CopyPagesKernel": Kernel(256),

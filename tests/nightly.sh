@@ -21,6 +21,7 @@ asan          all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan          all tests under ThreadSanitizer
 fuzz          each libFuzzer target for $fuzz_seconds seconds
 cuda          the daemon on the simulated device, with 200 orders of its streams
+mutations     the CUDA engine broken in one place at a time: its tests must fail
 soak          $soak_requests requests that end in every way there is
 stream-gaps   gaps in 16 streams while a prompt of 8,000 tokens comes in
 "
@@ -58,6 +59,8 @@ run_cuda() {
   deploy/build.sh --tests simulated_daemon_test &&
     SENTENCEKV_SIM_SEEDS=200 build/release/bin/simulated_daemon_test
 }
+
+run_mutations() { tests/cuda/mutations.py; }
 
 run_soak() {
   deploy/build.sh --tests integration_test &&

@@ -1,0 +1,205 @@
+#!/usr/bin/env python3
+"""Breaks the CUDA engine in one place at a time and expects its tests to fail.
+
+    mutations.py [--build DIR] [NAME...]      no name: all of them
+    mutations.py --list
+
+Works on a copy of the tree in DIR (default build/mutations). Each mutation is a
+piece of text in one file and what it becomes; a text that is no longer there is
+an error, so that the list stays true. Prints a line for each, and exits 1 when
+one was not caught.
+"""
+import argparse
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
+
+
+@dataclasses.dataclass
+class Mutation:
+    name: str
+    what: str
+    path: str
+    old: str
+    new: str
+    target: str  # the test program
+    tests: str  # --gtest_filter
+
+
+MUTATIONS = [
+    Mutation(
+        "barrier", "__syncthreads left out of a sum over a block",
+        "kernels/cuda/device.h",
+        "  __syncthreads();\n  return WarpSum(", "  return WarpSum(",
+        "cuda_backend_test", "*RowOperationsTest.NormsLikeTheCpu*"),
+    Mutation(
+        "out-of-bounds", "a row is written one element too far",
+        "kernels/cuda/row_kernels.cu",
+        "i < end;\n       i += kThreads * kColumns",
+        "i <= end;\n       i += kThreads * kColumns",
+        "cuda_backend_test", "*RowOperationsTest.*"),
+    Mutation(
+        "unaligned-arrays", "arrays begin where a copy of any size ended",
+        "kernels/cuda/staging_ring.cc",
+        "used_bytes_ += StagedArrays::RoundUp(size_bytes);",
+        "used_bytes_ += size_bytes;",
+        "cuda_backend_test", "*KvOperationsTest.ReadsKeys*"),
+    Mutation(
+        "ring-reused-early", "a segment of the ring is filled before its "
+        "readers are done", "kernels/cuda/staging_ring.cc",
+        "  SKV_RETURN_IF_ERROR(streams_.Await(done_[next]));\n", "",
+        "cuda_backend_test", "*DeviceMemoryTest.ArraysOfOperations*"),
+    Mutation(
+        "read-before-done", "the host reads a copy that it has not waited for",
+        "kernels/cuda/staging_ring.cc",
+        "    SKV_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize("
+        "streams_.compute()));\n", "",
+        "cuda_backend_test", "*DeviceMemoryTest.CopiesOfAnySize*"),
+    Mutation(
+        "host-touches-device", "the host reads device memory",
+        "kernels/cuda/staging_ring.cc",
+        "    std::memcpy(host + done, room.host(), piece);",
+        "    std::memcpy(host + done, device + done, piece);",
+        "cuda_backend_test", "*DeviceMemoryTest.CopiesOfAnySize*"),
+    Mutation(
+        "event-wait", "streams do not wait for events",
+        "kernels/cuda/cuda_streams.cc",
+        "  if (event.stream == stream) return absl::OkStatus();\n"
+        "  SKV_ASSIGN",
+        "  if (event.number > 0) return absl::OkStatus();\n  SKV_ASSIGN",
+        "simulated_daemon_test", "SimulatedDaemon.*"),
+    Mutation(
+        "frame-read-before-filled", "an operation does not wait for the copies "
+        "that fill its frames", "cache/frame_copies.cc",
+        "                   {DeviceStream::kToDevice, compute_after_device_}));",
+        "                   {DeviceStream::kToDevice, 0}));",
+        "simulated_daemon_test", "SimulatedDaemon.*"),
+    Mutation(
+        "slot-reused-early", "a copy into a frame does not wait for the "
+        "operations that read it", "cache/frame_copies.cc",
+        "  SKV_RETURN_IF_ERROR(device_.Wait(stream, computed));\n",
+        "  if (stream == DeviceStream::kToHost) {\n"
+        "    SKV_RETURN_IF_ERROR(device_.Wait(stream, computed));\n  }\n",
+        "simulated_daemon_test", "SimulatedDaemon.*"),
+    Mutation(
+        "saved-before-written", "a page is saved before it is computed",
+        "cache/frame_copies.cc",
+        "  SKV_RETURN_IF_ERROR(device_.Wait(stream, computed));\n",
+        "  if (stream == DeviceStream::kToDevice) {\n"
+        "    SKV_RETURN_IF_ERROR(device_.Wait(stream, computed));\n  }\n",
+        "simulated_daemon_test", "SimulatedDaemon.*"),
+    Mutation(
+        "page-read-before-saved", "a page of the pool is fetched while it is "
+        "still on its way there", "cache/frame_copies.cc",
+        "  fetch_after_host_ = std::max({fetch_after_host_, "
+        "of_frame(what.frame).saved,\n"
+        "                                of_page(what.page).written});\n", "",
+        "simulated_daemon_test", "SimulatedDaemon.*"),
+    Mutation(
+        "error-dropped", "a copy that failed is not told of",
+        "kernels/cuda/cuda_streams.cc",
+        "    SKV_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(\n"
+        "        copy.destination, copy.source, copy.size_bytes, kind, "
+        "handle(stream)));",
+        "    (void)cudaMemcpyAsync(copy.destination, copy.source, "
+        "copy.size_bytes, kind,\n                          handle(stream));",
+        "cuda_backend_test", "*FaultsTest.*"),
+    Mutation(
+        "event-lost", "an event is not given back when recording fails",
+        "kernels/cuda/cuda_streams.cc",
+        "    idle_.push_back(event);\n    return CudaStatus(error, "
+        "\"cudaEventRecord\");",
+        "    return CudaStatus(error, \"cudaEventRecord\");",
+        "cuda_backend_test", "*FaultsTest.*"),
+]
+
+
+def run(command, log, **options):
+    with open(log, "ab") as output:
+        return subprocess.run(command, stdout=output, stderr=output,
+                              check=False, **options).returncode
+
+
+class Copy:
+    """The tree that is broken and mended, and its build."""
+
+    def __init__(self, folder):
+        self.tree = os.path.join(folder, "tree")
+        self.build = os.path.join(folder, "build")
+        self.log = os.path.join(folder, "log")
+        shutil.rmtree(self.tree, ignore_errors=True)
+        listing = subprocess.run(
+            ["git", "-C", ROOT, "ls-files", "-z", "-co", "--exclude-standard"],
+            stdout=subprocess.PIPE, check=True).stdout
+        for name in filter(None, listing.decode().split("\0")):
+            path = os.path.join(self.tree, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            shutil.copy2(os.path.join(ROOT, name), path)
+        if run(["cmake", "--preset", "release", "-B", self.build,
+                "-DSENTENCEKV_BUILD_TESTS=ON"], self.log, cwd=self.tree) != 0:
+            sys.exit(f"mutations.py: cmake failed, see {self.log}")
+
+    def fails(self, mutation):
+        """Whether the tests fail; the end of the work when they don't build."""
+        if run(["cmake", "--build", self.build, "--target", mutation.target],
+               self.log) != 0:
+            sys.exit(f"mutations.py: {mutation.name} does not build, "
+                     f"see {self.log}")
+        program = os.path.join(self.build, "bin", mutation.target)
+        return run([program, f"--gtest_filter={mutation.tests}"], self.log,
+                   timeout=900) != 0
+
+    def is_caught(self, mutation):
+        path = os.path.join(self.tree, mutation.path)
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        if text.count(mutation.old) != 1:
+            sys.exit(f"mutations.py: {mutation.name}: its text is "
+                     f"{text.count(mutation.old)} times in {mutation.path}")
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text.replace(mutation.old, mutation.new))
+            return self.fails(mutation)
+        finally:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build",
+                        default=os.path.join(ROOT, "build", "mutations"))
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    options = parser.parse_args()
+    unknown = set(options.names) - {m.name for m in MUTATIONS}
+    if unknown:
+        parser.error(f"no mutation is called {', '.join(sorted(unknown))}")
+    chosen = [m for m in MUTATIONS
+              if not options.names or m.name in options.names]
+    if options.list:
+        for mutation in chosen:
+            print(f"{mutation.name:26} {mutation.what}")
+        return 0
+    copy = Copy(options.build)
+    for target, tests in sorted({(m.target, m.tests) for m in chosen}):
+        whole = Mutation("nothing broken", "", "", "", "", target, tests)
+        if copy.fails(whole):
+            sys.exit(f"mutations.py: {target} {tests} fails by itself, "
+                     f"see {copy.log}")
+    num_missed = 0
+    for mutation in chosen:
+        caught = copy.is_caught(mutation)
+        num_missed += not caught
+        print(f"{'caught' if caught else 'MISSED':7} {mutation.name}: "
+              f"{mutation.what}", flush=True)
+    return 1 if num_missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,15 +8,15 @@
 //      where pages are missing, each thread compares its slots' last use with
 //      that of all others
 //
-// Reads of global memory, for S sentences and C pages chosen of N slots: 8 S
-// bytes, S / 8 more with a reuse bonus, 16 N, and of pages 4 C for those lying
-// on the device as a whole and 4 for each miss. Writes: S / 8 + 16 C of the
-// table, 12 C of lists, 16 for each miss. Passes after the first find scores
-// and ends in the cache.
+// Reads of global memory besides the row and its counts, for S sentences and C
+// pages of N slots: 8 S bytes, S / 8 more with a reuse bonus, 16 N; 4 C where
+// pages may lie on the device as a whole, and 4 for each miss. Writes besides
+// the counts: S / 8 + 16 C of the table, 12 C of lists, 16 for each miss.
+// Passes after the first find scores and ends in the cache.
 //
 // Shared memory: 16 KiB or 2 bytes a page of the longest sequence, whichever is
 // more; 8 bytes for 32 pages, 1 bit a sentence, 4 KiB for sorting, 12 bytes for
-// each of most_chosen pages, 4 for each of most_slots slots. 34 KiB for 131,072
+// each of most_chosen pages, 8 for each of most_slots slots. 38 KiB for 131,072
 // tokens, 16,384 sentences, 512 pages and 1,024 slots.
 //
 // Alignment: tables 16 bytes. Limits: 2^19 sentences, 227 KiB of shared memory.
@@ -34,47 +34,53 @@ namespace {
 // A bin of neighbouring sentences can be sorted.
 static_assert(kMostChoiceSentences <= int64_t{kRankBins} * kMostSorted);
 
-constexpr int64_t kMostSharedBytes = 227 * 1024;
+constexpr int kMostSharedBytes = 227 * 1024;
+// Of pages, chosen pages and slots: shared memory has no room for as many.
+constexpr int64_t kMostRoom = 1 << 20;
 
 // Where the parts of a block's shared memory begin, in bytes.
 struct SharedPlan {
-  int64_t page_bits;
-  int64_t pages_before;
-  int64_t chosen;
-  int64_t ranks;
-  int64_t sorted;
-  int64_t page_at;
-  int64_t slot_at;
-  int64_t free_slots;
-  int64_t last_uses;
-  int64_t counts;
-  int64_t size_bytes;
+  int page_bits;
+  int pages_before;
+  int chosen;
+  int ranks;
+  int sorted;
+  int page_at;
+  int slot_at;
+  int free_slots;
+  int ages;
+  int counts;
+  int size_bytes;
 };
 
 // First come the bins, and in the same place, later, the pages' tokens.
+// REQUIRES: no room is more than kMostRoom.
 __host__ __device__ SharedPlan PlanShared(const ChooseLaunch& launch) {
-  const auto rounded = [](int64_t bytes) { return (bytes + 15) / 16 * 16; };
-  constexpr int64_t kBinBytes = 2 * kRankBins * sizeof(unsigned);
-  const int64_t token_bytes = 2 * launch.most_pages;
-  const int64_t set_bytes = rounded(launch.most_pages / 8);
-  const int64_t list_bytes = rounded(4 * launch.most_chosen);
+  const auto rounded = [](int64_t bytes) {
+    return static_cast<int>((bytes + 15) / 16 * 16);
+  };
+  const int bin_bytes = 2 * kRankBins * sizeof(unsigned);
+  const int token_bytes = rounded(2 * launch.most_pages);
+  const int set_bytes = rounded(launch.most_pages / 8);
+  const int rank_bytes = kMostSorted * sizeof(uint64_t);
+  const int list_bytes = rounded(4 * launch.most_chosen);
   SharedPlan plan;
-  plan.page_bits = rounded(token_bytes > kBinBytes ? token_bytes : kBinBytes);
+  plan.page_bits = token_bytes > bin_bytes ? token_bytes : bin_bytes;
   plan.pages_before = plan.page_bits + set_bytes;
   plan.chosen = plan.pages_before + set_bytes;
   plan.ranks = plan.chosen + rounded(launch.most_sentences / 8);
-  plan.sorted = plan.ranks + kMostSorted * sizeof(uint64_t);
-  plan.page_at = plan.sorted + kMostSorted * sizeof(uint64_t);
+  plan.sorted = plan.ranks + rank_bytes;
+  plan.page_at = plan.sorted + rank_bytes;
   plan.slot_at = plan.page_at + list_bytes;
   plan.free_slots = plan.slot_at + list_bytes;
-  plan.last_uses = plan.free_slots + list_bytes;
-  plan.counts = plan.last_uses + rounded(4 * launch.most_slots);
+  plan.ages = plan.free_slots + list_bytes;
+  plan.counts = plan.ages + rounded(8 * launch.most_slots);
   plan.size_bytes = plan.counts + rounded(sizeof(AddedCounts));
   return plan;
 }
 
 template <typename T>
-__device__ T* SharedAt(int64_t offset) {
+__device__ T* SharedAt(int offset) {
   return reinterpret_cast<T*>(DynamicShared<unsigned char>() + offset);
 }
 
@@ -98,16 +104,17 @@ class Choice {
     }
     __syncthreads();
     int num_pages = 0;
+    unsigned flags = 0;
     if (!FitsRoom()) {
-      Raise(kRowTooLong);
+      flags = kRowTooLong;
     } else if (row_.num_tokens > 0) {
-      num_pages = ChooseAndPlace();
+      num_pages = ChooseAndPlace(&flags);
     }
     __syncthreads();
     if (threadIdx.x == 0) {
       launch_.num_pages[choice_] = num_pages;
       if (num_pages == 0) launch_.num_missing[choice_] = 0;
-      AddCounts();
+      WriteCounts(flags);
     }
     if (launch_.tiles == nullptr) return;  // no barrier follows
     for (int64_t i = threadIdx.x; i < launch_.tiles_per_choice;
@@ -123,12 +130,9 @@ class Choice {
            row_.num_tokens <= launch_.most_pages * kPageTokens &&
            row_.num_slots <= launch_.most_slots;
   }
-  __device__ void Raise(ChoiceFlag flag) {
-    if (threadIdx.x == 0) counts_->flags |= flag;
-  }
 
   // Gives the length of the list.
-  __device__ int ChooseAndPlace() {
+  __device__ int ChooseAndPlace(unsigned* flags) {
     std::byte* const table =
         row_.tables +
         (launch_.layer * launch_.num_kv_heads + kv_head_) *
@@ -165,10 +169,10 @@ class Choice {
             : max(min(row_.ends[row_.num_sentences - 1], sentences.end), 0);
     const int sink = min(row_.num_sink, tail);
     tokens.Begin(num_pages, row_.num_tokens, sink, tail);
-    tokens.AddSentences(sentences, chosen_, sink, tail);
+    tokens.AddSentences(sentences, chosen_);
     const int num_chosen = tokens.List(num_pages, pages);
     if (num_chosen > launch_.most_chosen) {
-      Raise(kListTooShort);
+      *flags = kListTooShort;
       return 0;
     }
     KeepChoice(last_choice);
@@ -176,7 +180,7 @@ class Choice {
         {launch_, row_, choice_, kv_head_, reinterpret_cast<RunSlot*>(table),
          WholePages(), tokens, pages, num_chosen},
         {SharedAt<int>(plan_.page_at), SharedAt<int>(plan_.slot_at),
-         SharedAt<int>(plan_.free_slots), SharedAt<unsigned>(plan_.last_uses),
+         SharedAt<int>(plan_.free_slots), SharedAt<uint64_t>(plan_.ages),
          counts_})
         .Run();
     return num_chosen;
@@ -190,15 +194,17 @@ class Choice {
 
   // For the next step's reuse bonus.
   __device__ void KeepChoice(uint32_t* last_choice) {
+    AddedCounts counts = {};
     for (int i = threadIdx.x; i * 32 < row_.num_sentences;
          i += kChooseThreads) {
       last_choice[i] = chosen_[i];
-      atomicAdd(&counts_->sentences, static_cast<unsigned>(__popc(chosen_[i])));
+      counts.sentences += __popc(chosen_[i]);
     }
+    AddCounts(counts, counts_);
   }
 
   // Of one thread.
-  __device__ void AddCounts() const {
+  __device__ void WriteCounts(unsigned flags) const {
     ChoiceCounts& counts = launch_.counts[choice_];
     counts.sentences += counts_->sentences;
     counts.tokens += counts_->tokens;
@@ -207,19 +213,19 @@ class Choice {
     counts.evictions += counts_->evictions;
     counts.whole_pages += counts_->whole_pages;
     counts.bytes += counts_->gathered_tokens * launch_.token_bytes;
-    counts.flags |= counts_->flags;
+    counts.flags |= flags | (counts_->without_slot > 0 ? kNoSlotLeft : 0u);
   }
 
   const ChooseLaunch& launch_;
   const SharedPlan plan_;
   const int64_t choice_;
   const int kv_head_;
-  const ChoosingRow row_;
+  const ChoosingRow& row_;
   unsigned* const chosen_;  // bits of sentences, shared memory
   AddedCounts* const counts_;
 };
 
-__global__ void __launch_bounds__(kChooseThreads)
+__global__ void __launch_bounds__(kChooseThreads, 2)
     ChooseKernel(ChooseLaunch launch) {
   Choice(launch).Run();
 }
@@ -227,12 +233,14 @@ __global__ void __launch_bounds__(kChooseThreads)
 }  // namespace
 
 cudaError_t LaunchChoose(const ChooseLaunch& launch, cudaStream_t stream) {
-  const SharedPlan plan = PlanShared(launch);
   if (launch.most_sentences % 32 != 0 ||
       launch.most_sentences > kMostChoiceSentences ||
-      launch.most_pages % 32 != 0 || plan.size_bytes > kMostSharedBytes) {
+      launch.most_pages % 32 != 0 || launch.most_pages > kMostRoom ||
+      launch.most_chosen > kMostRoom || launch.most_slots > kMostRoom) {
     return cudaErrorInvalidValue;
   }
+  const SharedPlan plan = PlanShared(launch);
+  if (plan.size_bytes > kMostSharedBytes) return cudaErrorInvalidValue;
   LaunchShape shape;
   shape.grid =
       dim3(static_cast<unsigned>(launch.num_rows * launch.num_kv_heads));

@@ -75,14 +75,13 @@ class ChosenTokens {
     __syncthreads();
   }
 
-  // Besides, the chosen sentences between the two.
+  // Besides, the chosen sentences.
   __device__ void AddSentences(const RankedSentences& sentences,
-                               const unsigned* chosen, int sink, int tail) {
+                               const unsigned* chosen) {
     for (int i = threadIdx.x; i < sentences.num_sentences;
          i += kChooseThreads) {
       if ((chosen[i / 32] >> (i % 32) & 1) == 0) continue;
-      const int begin = i == 0 ? 0 : sentences.ends[i - 1];
-      Add(max(begin, sink), min(sentences.ends[i], tail));
+      Add(i == 0 ? 0 : sentences.ends[i - 1], sentences.ends[i]);
     }
     __syncthreads();
   }

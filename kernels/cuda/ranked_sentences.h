@@ -10,6 +10,18 @@ namespace sentencekv {
 
 inline constexpr int kChooseThreads = 512;
 
+// How many of `keys`, aligned to 16 bytes, are higher than one.
+__device__ __forceinline__ int CountHigher(const uint64_t* keys, int count,
+                                           uint64_t key) {
+  int higher = 0;
+  for (int i = 0; i + 1 < count; i += 2) {
+    const Vector<uint64_t, 2> two = LoadVector(keys + i);
+    higher += (two[0] > key ? 1 : 0) + (two[1] > key ? 1 : 0);
+  }
+  if (count % 2 != 0 && keys[count - 1] > key) ++higher;
+  return higher;
+}
+
 // The sentences of a row with their scores.
 struct RankedSentences {
   const float* scores;  // [num_sentences]

@@ -131,13 +131,12 @@ class SentenceChoice {
     // tokens above, sentences below.
     constexpr int kBins = kRankBins / kChooseThreads;
     const int top = kRankBins - 1 - static_cast<int>(threadIdx.x) * kBins;
-    uint64_t in_bin[kBins];
+    const auto in_bin = [&](int i) {
+      return uint64_t{shared_.bin_tokens[top - i]} << 32 |
+             shared_.bin_sentences[top - i];
+    };
     uint64_t sum = 0;
-    for (int i = 0; i < kBins; ++i) {
-      in_bin[i] = uint64_t{shared_.bin_tokens[top - i]} << 32 |
-                  shared_.bin_sentences[top - i];
-      sum += in_bin[i];
-    }
+    for (int i = 0; i < kBins; ++i) sum += in_bin(i);
     uint64_t total = 0;
     const uint64_t above = BlockSumBefore(sum, &total);
     const auto left = static_cast<unsigned>(left_);
@@ -146,10 +145,10 @@ class SentenceChoice {
     }
     uint64_t before = above;
     for (int i = 0; i < kBins; ++i) {
-      const uint64_t with = before + in_bin[i];
+      const uint64_t with = before + in_bin(i);
       if (Tokens(before) <= left && left < Tokens(with)) {
         *cut = {top - i, top - i, left - Tokens(before), Sentences(before),
-                Sentences(in_bin[i])};
+                Sentences(in_bin(i))};
       }
       before = with;
     }
@@ -161,7 +160,7 @@ class SentenceChoice {
     before = above;
     __syncthreads();  // all have read the cut
     for (int i = 0; i < kBins && found.bin >= 0; ++i) {
-      const uint64_t with = before + in_bin[i];
+      const uint64_t with = before + in_bin(i);
       if (top - i < found.bin && Tokens(before) < wanted &&
           Sentences(with) <= most) {
         atomicMin(&cut->lowest, top - i);
@@ -196,8 +195,7 @@ class SentenceChoice {
   __device__ void Sort(int count) {
     for (int i = threadIdx.x; i < count; i += kChooseThreads) {
       const uint64_t rank = shared_.ranks[i];
-      int place = 0;
-      for (int j = 0; j < count; ++j) place += shared_.ranks[j] > rank ? 1 : 0;
+      const int place = CountHigher(shared_.ranks, count, rank);
       shared_.sorted[place] = rank;
     }
     __syncthreads();

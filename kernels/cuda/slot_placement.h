@@ -19,8 +19,8 @@ namespace sentencekv {
 // In the place of a slot's number.
 inline constexpr int kNoSlot = -1;
 inline constexpr int kWholePage = -2;  // the page is not in slots
-// In the place of a slot's last use: it cannot be taken.
-inline constexpr unsigned kNotFree = ~0u;
+// In the place of a slot's age: it cannot be taken.
+inline constexpr uint64_t kNotFree = 0;
 
 // What a choice adds to its ChoiceCounts.
 struct AddedCounts {
@@ -31,15 +31,33 @@ struct AddedCounts {
   unsigned evictions;
   unsigned whole_pages;
   unsigned gathered_tokens;
-  unsigned flags;
+  unsigned without_slot;  // of the misses
 };
+
+// Adds up what the threads of a block have counted: an atomic operation of each
+// warp, not of each thread. All lanes of the warp call.
+__device__ __forceinline__ void AddCounts(const AddedCounts& mine,
+                                          AddedCounts* sum) {
+  const auto add = [&](unsigned AddedCounts::*field) {
+    const unsigned of_warp = __reduce_add_sync(kFullMask, mine.*field);
+    if (LaneId() == 0 && of_warp != 0) atomicAdd(&(sum->*field), of_warp);
+  };
+  add(&AddedCounts::sentences);
+  add(&AddedCounts::tokens);
+  add(&AddedCounts::hits);
+  add(&AddedCounts::misses);
+  add(&AddedCounts::evictions);
+  add(&AddedCounts::whole_pages);
+  add(&AddedCounts::gathered_tokens);
+  add(&AddedCounts::without_slot);
+}
 
 // Shared memory of a placement.
 struct PlacementShared {
-  int* page_at;         // [most_chosen]: the pages of the choice, rising
-  int* slot_at;         // [most_chosen]: their slots
-  int* free_slots;      // [most_chosen]: in the order in which they are taken
-  unsigned* last_uses;  // [most_slots], or kNotFree
+  int* page_at;     // [most_chosen]: the pages of the choice, rising
+  int* slot_at;     // [most_chosen]: their slots
+  int* free_slots;  // [most_chosen]: in the order in which they are taken
+  uint64_t* ages;   // [most_slots]: the highest is taken first; or kNotFree
   AddedCounts* counts;
 };
 
@@ -77,6 +95,20 @@ class SlotPlacement {
     return run < 0 ? run : run + task_.kv_head;
   }
 
+  // In one access.
+  __device__ RunSlot LoadSlot(int i) const {
+    const Vector<uint32_t, 4> slot =
+        LoadVector(reinterpret_cast<const uint32_t*>(task_.slots + i));
+    return {static_cast<int32_t>(slot[0]), static_cast<int32_t>(slot[1]),
+            slot[2], slot[3]};
+  }
+  __device__ void StoreSlot(int i, const RunSlot& slot) const {
+    StoreVector(reinterpret_cast<uint32_t*>(task_.slots + i),
+                Vector<uint32_t, 4>{{static_cast<uint32_t>(slot.page),
+                                     static_cast<uint32_t>(slot.run),
+                                     slot.tokens, slot.last_use}});
+  }
+
   __device__ void ListPages() {
     for (int page = threadIdx.x; page * kTokensOfPage < task_.row.num_tokens;
          page += kChooseThreads) {
@@ -92,7 +124,7 @@ class SlotPlacement {
   __device__ int FindPages() {
     uint64_t num_free = 0;
     for (int i = threadIdx.x; i < task_.row.num_slots; i += kChooseThreads) {
-      const RunSlot slot = task_.slots[i];
+      const RunSlot slot = LoadSlot(i);
       int place = kNoSlot;
       if (slot.last_use != 0 &&
           slot.page * kTokensOfPage < task_.row.num_tokens &&
@@ -102,7 +134,11 @@ class SlotPlacement {
       const bool is_wanted =
           place != kNoSlot && shared_.slot_at[place] != kWholePage;
       if (is_wanted) shared_.slot_at[place] = i;
-      shared_.last_uses[i] = is_wanted ? kNotFree : slot.last_use;
+      // Of equals the first is taken.
+      shared_.ages[i] =
+          is_wanted
+              ? kNotFree
+              : ~(uint64_t{slot.last_use} << 32 | static_cast<unsigned>(i));
       num_free += is_wanted ? 0 : 1;
     }
     uint64_t total = 0;
@@ -141,13 +177,9 @@ class SlotPlacement {
   // that are taken before it.
   __device__ void OrderFreeSlots(int count) {
     for (int i = threadIdx.x; i < task_.row.num_slots; i += kChooseThreads) {
-      const unsigned mine = shared_.last_uses[i];
-      if (mine == kNotFree) continue;
-      int place = 0;
-      for (int j = 0; j < task_.row.num_slots; ++j) {
-        const unsigned other = shared_.last_uses[j];
-        place += other < mine || (other == mine && j < i) ? 1 : 0;
-      }
+      const uint64_t age = shared_.ages[i];
+      if (age == kNotFree) continue;
+      const int place = CountHigher(shared_.ages, task_.row.num_slots, age);
       if (place < count) shared_.free_slots[place] = i;
     }
     __syncthreads();
@@ -161,42 +193,42 @@ class SlotPlacement {
   };
 
   // Uses the page at a place of the list: its slot has the tokens from now on.
-  __device__ Place Use(int place) const {
+  __device__ Place Use(int place, AddedCounts* counts) const {
     const int page = shared_.page_at[place];
     const unsigned tokens = task_.tokens.Of(page);
-    AddedCounts& counts = *shared_.counts;
     const int i = shared_.slot_at[place];
     if (i == kWholePage) {
-      atomicAdd(&counts.whole_pages, 1u);
+      ++counts->whole_pages;
       return {WholeRun(page), tokens, 0};
     }
     if (i == kNoSlot) {
-      atomicAdd(&counts.misses, 1u);
-      atomicOr(&counts.flags, unsigned{kNoSlotLeft});
+      ++counts->misses;
+      ++counts->without_slot;
       return {0, 0, 0};
     }
-    RunSlot slot = task_.slots[i];
+    RunSlot slot = LoadSlot(i);
     const bool has_page = slot.last_use != 0 && slot.page == page;
     const unsigned before = has_page ? slot.tokens : 0;
     const unsigned fetched = tokens & ~before;
-    atomicAdd(fetched == 0 ? &counts.hits : &counts.misses, 1u);
-    if (slot.last_use != 0 && !has_page) atomicAdd(&counts.evictions, 1u);
-    atomicAdd(&counts.gathered_tokens, static_cast<unsigned>(__popc(fetched)));
+    ++(fetched == 0 ? counts->hits : counts->misses);
+    if (slot.last_use != 0 && !has_page) ++counts->evictions;
+    counts->gathered_tokens += __popc(fetched);
     slot.page = page;
     slot.tokens = before | tokens;
     slot.last_use = task_.row.use;
-    task_.slots[i] = slot;
+    StoreSlot(i, slot);
     return {slot.run, tokens, fetched};
   }
 
   __device__ void WriteLists() {
     const ChooseLaunch& launch = task_.launch;
     const int64_t list = task_.choice * launch.most_chosen;
+    AddedCounts counts = {};
     int num_missing = 0;
     for (int begin = 0; begin < task_.num_pages; begin += kChooseThreads) {
       const int i = begin + static_cast<int>(threadIdx.x);
       const bool is_there = i < task_.num_pages;
-      const Place place = is_there ? Use(i) : Place{};
+      const Place place = is_there ? Use(i, &counts) : Place{};
       uint64_t total = 0;
       const int missing_before =
           num_missing +
@@ -208,14 +240,14 @@ class SlotPlacement {
       launch.runs[list + i] = place.run;
       launch.masks[list + i] = static_cast<uint16_t>(place.tokens);
       launch.fetched[list + i] = static_cast<uint16_t>(place.fetched);
-      atomicAdd(&shared_.counts->tokens,
-                static_cast<unsigned>(__popc(place.tokens)));
+      counts.tokens += __popc(place.tokens);
       if (place.fetched != 0) {
         launch.missing[list + missing_before] = {task_.row.host_pages[page],
                                                  task_.kv_head, place.run,
                                                  place.fetched};
       }
     }
+    AddCounts(counts, shared_.counts);
     if (threadIdx.x == 0) launch.num_missing[task_.choice] = num_missing;
   }
 

@@ -86,7 +86,7 @@ KERNELS = {
     },
     # 128K tokens, 16K sentences, 512 pages of a choice, 1,024 slots.
     "choose_kernels": {
-        "ChooseKernel": Kernel(512, 34848, hot=True),
+        "ChooseKernel": Kernel(512, 38944, hot=True),
     },
     "gather_kernels": {
         "GatherRunsKernel": Kernel(256, 4 * KV_HEADS, hot=True),

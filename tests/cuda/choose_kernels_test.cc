@@ -237,57 +237,5 @@ TEST(CudaChoose, AddsTheReuseBonus) {
   });
 }
 
-TEST(CudaChoose, SaysWhenThereIsNoRoom) {
-  ForSeeds(3, [](cuda_sim::SimDevice& device) {
-    const ChoiceRoom room = {.most_sentences = 32,
-                             .most_pages = 32,
-                             .most_chosen = 8,
-                             .most_slots = 8};
-    const SelectionLimits limits = {.budget = 64, .num_recent = 8};
-    ChoiceRow fits = RowOf({30, 30, 30}, 5, limits);
-    fits.num_slots = 8;
-    const ChoiceRow absent = {};
-    ChoiceRow many_sentences = RowOf(std::vector<int32_t>(33, 2), 1, limits);
-    ChoiceRow many_tokens = RowOf({10}, 32 * 16, limits);
-    ChoiceRow many_slots = fits;
-    many_slots.num_slots = 9;
-    ChoiceRow many_pages = RowOf({10}, 130, limits);  // the open sentence
-    DeviceChoices there(device, room, 6);
-    there.SetRows(
-        {fits, absent, many_sentences, many_tokens, many_slots, many_pages});
-    there.SetScores({{1, 2, 3}, {}, {}, {}, {1, 2, 3}, {1}});
-    ASSERT_EQ(there.Choose(0), cudaSuccess);
-    const std::vector<ChoiceLists> lists = there.Lists(0);
-    const std::vector<ChoiceCounts> counts = there.Counts();
-    ASSERT_EQ(lists.size(), 6u);
-    EXPECT_TRUE(lists[0] == HostChoice(0, 0).Choose(fits, {1, 2, 3}));
-    const int64_t flags[] = {0,           0,           kRowTooLong,
-                             kRowTooLong, kRowTooLong, kListTooShort};
-    for (size_t i = 0; i < 6; ++i) {
-      EXPECT_EQ(counts[i].flags, flags[i]) << i;
-      if (i == 0) continue;
-      EXPECT_TRUE(lists[i].pages.empty()) << i;
-      EXPECT_TRUE(lists[i].missing.empty()) << i;
-    }
-    // Flags stay until the host has seen them.
-    there.SetRows({fits, absent, absent, absent, absent, fits});
-    ASSERT_EQ(there.Choose(0), cudaSuccess);
-    EXPECT_EQ(there.Counts()[5].flags, kListTooShort);
-
-    ChooseLaunch wrong = there.launch();
-    wrong.most_sentences = 33;
-    EXPECT_EQ(LaunchChoose(wrong, device.stream()), cudaErrorInvalidValue);
-    wrong = there.launch();
-    wrong.most_sentences = kMostChoiceSentences + 32;
-    EXPECT_EQ(LaunchChoose(wrong, device.stream()), cudaErrorInvalidValue);
-    wrong = there.launch();
-    wrong.most_pages = 33;
-    EXPECT_EQ(LaunchChoose(wrong, device.stream()), cudaErrorInvalidValue);
-    wrong = there.launch();
-    wrong.most_slots = 1 << 20;
-    EXPECT_EQ(LaunchChoose(wrong, device.stream()), cudaErrorInvalidValue);
-  });
-}
-
 }  // namespace
 }  // namespace sentencekv

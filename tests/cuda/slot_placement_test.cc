@@ -155,18 +155,18 @@ void RunSchedule(cuda_sim::SimDevice& device, uint32_t seed, int num_steps) {
 TEST(CudaSlots, EqualChosenRunsInRandomSchedules) {
   uint32_t seed = 0;
   ForSeeds(
-      20, [&](cuda_sim::SimDevice& device) { RunSchedule(device, ++seed, 4); });
+      20, [&](cuda_sim::SimDevice& device) { RunSchedule(device, ++seed, 3); });
 }
 
 TEST(CudaSlots, EqualChosenRunsInALongSchedule) {
   ForSeeds(1,
-           [&](cuda_sim::SimDevice& device) { RunSchedule(device, 100, 60); });
+           [&](cuda_sim::SimDevice& device) { RunSchedule(device, 100, 30); });
 }
 
 // Fewer slots than pages are chosen: what comes first gets one, the rest is
 // said to be missing.
 TEST(CudaSlots, SayWhenTheyAreTooFew) {
-  ForSeeds(5, [](cuda_sim::SimDevice& device) {
+  ForSeeds(2, [](cuda_sim::SimDevice& device) {
     Schedule schedule(device, 9);
     for (ChoiceRow& row : schedule.rows()) row.num_slots = 4;
     for (int step = 0; step < 6; ++step) {

@@ -224,6 +224,9 @@ void EngineCore::FailStep(const StepPlan& plan, const absl::Status& status) {
   for (const StepShare& share : plan.shares) {
     EndWith(share.request, FinishReason::kError, status);
   }
+  if (absl::IsDataLoss(status) && options_.on_device_lost) {
+    options_.on_device_lost(status);
+  }
 }
 
 void EngineCore::AddToken(ActiveRequest& request, GeneratedToken token) {

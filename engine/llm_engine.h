@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -35,6 +36,9 @@ struct LlmEngineOptions {
   std::string default_kv_policy = "full";
   // Requests reuse the K and V of prompts and answers before them.
   bool prefix_cache = true;
+  // Called from the engine thread when a step fails because the device is lost
+  // (kDataLoss): every later step will fail too. May be called more than once.
+  std::function<void(const absl::Status&)> on_device_lost;
 };
 
 // Starts the engine thread. All references must outlive the engine; `observer`

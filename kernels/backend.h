@@ -6,7 +6,8 @@
 //     does). Memory that an operation reads must stay until Synchronize;
 //     Buffers see to that themselves.
 //  2. Device errors surface at CopyToHost or Synchronize, as absl::Status.
-//     Synchronize waits for all streams.
+//     Synchronize waits for all streams. kDataLoss: the device is lost, and
+//     whatever is asked of it from now on fails.
 //  3. Arguments are checked once, in the public method: a bad size or a null
 //     pointer is kInvalidArgument and nothing is done. An empty step (zero
 //     rows) is OK and does nothing.

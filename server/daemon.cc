@@ -153,19 +153,27 @@ class SignalPolicy {
     // Whoever asks a third time no longer trusts the first two.
     if (count > 2) std::_Exit(static_cast<int>(ExitCode::kOther));
   }
+  // Nothing can be served any more: a new process may find a device that works.
+  void OnDeviceLost() {
+    absl::MutexLock lock(&mutex_);
+    requested_ = device_lost_ = true;
+  }
   void Serving(Daemon* daemon) {
     absl::MutexLock lock(&mutex_);
     daemon_ = daemon;
   }
-  void AwaitRequest() {
+  // Until the process is to end. False when that is because the device is lost.
+  bool AwaitRequest() {
     absl::MutexLock lock(&mutex_);
     mutex_.Await(absl::Condition(&requested_));
+    return !device_lost_;
   }
 
  private:
   absl::Mutex mutex_;
   Daemon* daemon_ ABSL_GUARDED_BY(mutex_) = nullptr;
   bool requested_ ABSL_GUARDED_BY(mutex_) = false;
+  bool device_lost_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 int Fail(ExitCode code, const absl::Status& status, std::ostream& error) {
@@ -185,6 +193,7 @@ int Serve(const ServerConfig& config, const BackendMaker& make_cuda,
   SignalPolicy policy;
   ShutdownSignals signals([&](int, int count) { policy.OnSignal(count); });
   Daemon daemon;
+  daemon.SetOnDeviceLost([&policy] { policy.OnDeviceLost(); });
   const StartError start = daemon.Start(config, make_cuda);
   if (!start.status.ok()) return Fail(start.exit_code, start.status, error);
   if (!config.port_file.empty()) {
@@ -194,7 +203,10 @@ int Serve(const ServerConfig& config, const BackendMaker& make_cuda,
   }
   policy.Serving(&daemon);
   out << daemon.ReadyLine() << std::endl;
-  policy.AwaitRequest();
+  if (!policy.AwaitRequest()) {
+    daemon.Drain(absl::ZeroDuration());
+    return static_cast<int>(ExitCode::kBackend);
+  }
   const bool clean = daemon.Drain(config.drain_timeout);
   LogEvent(spdlog::level::info, "stopped", {{"clean", clean}});
   return static_cast<int>(clean ? ExitCode::kOk : ExitCode::kOther);
@@ -293,7 +305,12 @@ absl::Status Daemon::StartEngine(const ServerConfig& config) {
       .max_waiting = config.max_waiting,
       .outbox_timeout = config.slow_reader_timeout,
       .default_kv_policy = config.kv_policy,
-      .prefix_cache = config.prefix_cache};
+      .prefix_cache = config.prefix_cache,
+      .on_device_lost = [this](const absl::Status& status) {
+        LogEvent(spdlog::level::critical, "the device is lost",
+                 {{"details", std::string(status.message())}});
+        if (on_device_lost_) on_device_lost_();
+      }};
   SKV_ASSIGN_OR_RETURN(
       engine_, MakeLlmEngine(options, *loaded_.model, *loaded_.tokenizer,
                              *memory_, clock_, metrics_.get()));

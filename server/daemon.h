@@ -4,9 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <iosfwd>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -37,6 +40,12 @@ class Daemon {
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
+  // What to do when the device is lost and no request can be served any more;
+  // called from another thread, more than once perhaps. Before Start.
+  void SetOnDeviceLost(std::function<void()> on_device_lost) {
+    on_device_lost_ = std::move(on_device_lost);
+  }
+
   // Loads the model, starts the engine and listens; status OK on success.
   // Once.
   StartError Start(const ServerConfig& config,
@@ -57,6 +66,7 @@ class Daemon {
 
   // In the order of construction: each may borrow from those above it.
   ServerConfig config_;
+  std::function<void()> on_device_lost_;
   SystemClock clock_;
   std::unique_ptr<Backend> backend_;
   LoadedModel loaded_;

@@ -32,7 +32,8 @@ constexpr char kFooter[] =
     "file, the file over the\nenvironment.\n"
     "Exit codes: 0 stopped cleanly, 1 other errors, 2 wrong flags or "
     "configuration, 3 the\nmodel cannot be loaded, 4 an address cannot be "
-    "listened on, 5 the backend\ncannot work on this machine.";
+    "listened on, 5 the backend\ncannot work on this machine, or its device "
+    "was lost.";
 
 // Flags whose values are parsed further, as written.
 struct RawValues {

@@ -22,10 +22,11 @@ namespace sentencekv {
 enum class ExitCode : int {
   kOk = 0,
   kOther = 1,
-  kUsage = 2,    // flags, environment or configuration file
-  kModel = 3,    // the model cannot be loaded
-  kListen = 4,   // an address is in use or cannot be listened on
-  kBackend = 5,  // --backend cannot work on this machine
+  kUsage = 2,   // flags, environment or configuration file
+  kModel = 3,   // the model cannot be loaded
+  kListen = 4,  // an address is in use or cannot be listened on
+  kBackend =
+      5,  // --backend cannot work on this machine, or its device was lost
 };
 
 // Limits of the gRPC server; 0 means none where a comment does not say

@@ -69,6 +69,15 @@ grpc::Status Draining() {
       .Build();
 }
 
+grpc::Status DeviceLost() {
+  return StatusBuilder(grpc::StatusCode::UNAVAILABLE,
+                       "the server has lost its device and restarts; retry "
+                       "elsewhere")
+      .Reason("DEVICE_LOST")
+      .RetryAfter(kDrainRetrySeconds)
+      .Build();
+}
+
 grpc::Status DeadlineExceeded() {
   return StatusBuilder(grpc::StatusCode::DEADLINE_EXCEEDED,
                        "the request's deadline has passed")
@@ -95,6 +104,8 @@ grpc::Status Failed(const absl::Status& status) {
           .Build();
     case absl::StatusCode::kUnavailable:
       return Draining();
+    case absl::StatusCode::kDataLoss:
+      return DeviceLost();
     default:
       return Internal();
   }

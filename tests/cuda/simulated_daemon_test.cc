@@ -11,6 +11,8 @@
 #include <thread>
 #include <vector>
 
+#include "server/client/answer.h"
+#include "server/server_config.h"
 #include "tests/integration/server_process.h"
 #include "tests/integration/story_requests.h"
 #include "tests/support/test_files.h"
@@ -133,6 +135,22 @@ TEST_F(SimulatedDaemon, GivesTheCpusTokensAloneTogetherAndBesideCancels) {
     EXPECT_EQ(together, first);
     EXPECT_EQ(server.Stop(), 0) << server.log();
   }
+}
+
+TEST_F(SimulatedDaemon, EndsWhenTheDeviceIsLost) {
+  // The model has run for some steps by then.
+  setenv("SENTENCEKV_SIM_LOST_AFTER", "300", 1);
+  ServerProcess server = StartSimulated(model_, 1);
+  unsetenv("SENTENCEKV_SIM_LOST_AFTER");
+  const auto context = server.connection().NewContext();
+  const Answer answer = ReadAnswer(server.connection().stub(), *context,
+                                   StoryRequest("full", {}, 300), nullptr);
+  EXPECT_EQ(answer.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_NE(answer.status.error_message().find("lost its device"),
+            std::string::npos)
+      << answer.status.error_message();
+  EXPECT_EQ(server.process().Wait(), static_cast<int>(ExitCode::kBackend))
+      << server.log();
 }
 
 // Of real checkpoints, on prompts whose answers are never close: the CPU's

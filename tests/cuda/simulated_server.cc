@@ -1,5 +1,6 @@
 // The daemon, on the simulated device: sentencekv-server for tests.
-// SENTENCEKV_SIM_SEED sets the order of threads, blocks and streams.
+// SENTENCEKV_SIM_SEED sets the order of threads, blocks and streams;
+// SENTENCEKV_SIM_LOST_AFTER lets the device be lost at so many launches.
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -21,6 +22,10 @@ int main(int argc, char** argv) {
   cuda_sim::Reset(
       {.seed = seed == nullptr ? 1 : std::strtoull(seed, nullptr, 10),
        .device_bytes = size_t{64} << 30});
+  if (const char* launches = std::getenv("SENTENCEKV_SIM_LOST_AFTER")) {
+    cuda_sim::FailCall("cudaLaunchKernelEx", std::atoll(launches),
+                       cudaErrorIllegalAddress);
+  }
   const sentencekv::CublasLtTable table = sentencekv::SimulatedCublasLt();
   const int exit_code =
       sentencekv::RunDaemon(argc, argv, std::cout, std::cerr, [&] {

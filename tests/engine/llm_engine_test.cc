@@ -307,6 +307,25 @@ TEST_F(LlmEngineTest, GoesOnAfterAFailedStep) {
   EXPECT_EQ(ReadAll(**next).ids.size(), 5u);
 }
 
+TEST_F(LlmEngineTest, TellsWhenTheDeviceIsLost) {
+  std::atomic<int> num_told = 0;
+  LlmEngineOptions options;
+  options.on_device_lost = [&](const absl::Status& status) {
+    EXPECT_EQ(status, absl::DataLossError("device"));
+    ++num_told;
+  };
+  model_.FailForward(0, absl::InternalError("something else"));
+  model_.FailForward(2, absl::DataLossError("device"));
+  Start(options);
+  auto failing = engine_->Submit(GreedyRequest("a", 4, 5));
+  ReadAll(**failing);
+  EXPECT_EQ(num_told, 0);
+  auto losing = engine_->Submit(GreedyRequest("b", 4, 5));
+  EXPECT_EQ(ReadAll(**losing).finish->status, absl::DataLossError("device"));
+  engine_->Stop();
+  EXPECT_EQ(num_told, 1);
+}
+
 // Many clients at once, by callback, by blocking read, cancelling, or leaving
 // their stream unread: all end, and nothing is left. For ThreadSanitizer too.
 TEST_F(LlmEngineTest, ServesManyThreads) {

@@ -82,6 +82,12 @@ TEST(StatusOf, MapsErrorsAfterAcceptance) {
             grpc::StatusCode::RESOURCE_EXHAUSTED);
   finish.status = absl::UnavailableError("draining");
   EXPECT_EQ(StatusOf(finish).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(StatusOf(finish).error_message().find("device"),
+            std::string::npos);
+  finish.status = absl::DataLossError("illegal address");
+  EXPECT_EQ(StatusOf(finish).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_NE(StatusOf(finish).error_message().find("lost its device"),
+            std::string::npos);
   finish.status = absl::InternalError("step failed");
   EXPECT_EQ(StatusOf(finish).error_code(), grpc::StatusCode::INTERNAL);
 }

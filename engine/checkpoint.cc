@@ -23,14 +23,8 @@ absl::StatusOr<Checkpoint> OpenFolder(const std::string& path) {
   Checkpoint checkpoint;
   checkpoint.path = path;
   SKV_ASSIGN_OR_RETURN(
-      const MappedFile config,
-      MappedFile::Open((fs::path(path) / "config.json").string()));
-  if (config.text().size() > kMaxConfigBytes) {
-    return absl::DataLossError(
-        fmt::format("config.json: at most {} bytes are taken, got {}",
-                    kMaxConfigBytes, config.text().size()));
-  }
-  checkpoint.config_json = std::string(config.text());
+      checkpoint.config_json,
+      ReadConfigJson((fs::path(path) / "config.json").string()));
   SKV_ASSIGN_OR_RETURN(SafetensorsCheckpoint tensors,
                        OpenSafetensorsFolder(path));
   checkpoint.files = std::move(tensors.files);
@@ -85,6 +79,16 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path) {
   }
   return status.type() == fs::file_type::directory ? OpenFolder(path)
                                                    : OpenFile(path);
+}
+
+absl::StatusOr<std::string> ReadConfigJson(const std::string& path) {
+  SKV_ASSIGN_OR_RETURN(const MappedFile config, MappedFile::Open(path));
+  if (config.text().size() > kMaxConfigBytes) {
+    return absl::DataLossError(
+        fmt::format("config.json: at most {} bytes are taken, got {}",
+                    kMaxConfigBytes, config.text().size()));
+  }
+  return std::string(config.text());
 }
 
 }  // namespace sentencekv

@@ -16,13 +16,16 @@
 
 namespace sentencekv {
 
-// Move-only; the tensors and the GGUF metadata borrow from `files`.
+// Move-only; the tensors and the GGUF metadata borrow from `files`, or from
+// `random_numbers`.
 struct Checkpoint {
   std::string path;
   std::vector<MappedFile> files;
   std::optional<GgufFile> gguf;  // none: a Hugging Face folder
   std::string config_json;       // of a Hugging Face folder
   std::vector<CheckpointTensor> tensors;
+  // What the tensors of MakeRandomCheckpoint borrow from; else empty.
+  std::vector<uint64_t> random_numbers;
 
   TensorNaming naming() const {
     return gguf.has_value() ? TensorNaming::kGguf : TensorNaming::kHuggingFace;
@@ -36,5 +39,8 @@ struct Checkpoint {
 // Opens `path`: a regular file is GGUF, a folder is Hugging Face's. kNotFound
 // when there is neither; errors of the readers otherwise.
 absl::StatusOr<Checkpoint> OpenCheckpoint(const std::string& path);
+
+// The text of a config.json. kDataLoss when it is absurdly long.
+absl::StatusOr<std::string> ReadConfigJson(const std::string& path);
 
 }  // namespace sentencekv

@@ -8,7 +8,8 @@
 
 namespace sentencekv {
 
-// From the metadata of a GGUF file, or the tokenizer files of a folder.
+// From the metadata of a GGUF file, or the tokenizer files of a folder; for
+// random weights one with a token for each byte.
 // kDataLoss when it has more tokens than the embedding has rows; errors of the
 // tokenizers otherwise.
 absl::StatusOr<LoadedTokenizer> LoadCheckpointTokenizer(

@@ -4,10 +4,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "fmt/format.h"
 #include "kernels/block_formats.h"
+#include "kernels/check.h"
 #include "kernels/quoted.h"
 #include "kernels/status_macros.h"
 
@@ -66,6 +68,10 @@ class Finder {
     }
   }
 
+  // Finds nothing, and notes in `needed` what there should be.
+  Finder(const LlamaConfig& config, std::vector<CheckpointTensor>* needed)
+      : config_(config), naming_(TensorNaming::kHuggingFace), needed_(needed) {}
+
   absl::StatusOr<LlamaTensors> Find() {
     LlamaTensors found;
     const int64_t vocab = config_.vocab_size, width = config_.width;
@@ -108,6 +114,11 @@ class Finder {
   // plain floats; matrices may have any type.
   absl::StatusOr<const CheckpointTensor*> Take(std::string_view name,
                                                std::vector<int64_t> shape) {
+    if (needed_ != nullptr) {
+      needed_->push_back(
+          {std::string(name), SourceType::kBF16, std::move(shape), {}});
+      return nullptr;
+    }
     const auto found = unused_.find(name);
     if (found == unused_.end()) {
       return absl::DataLossError(
@@ -181,6 +192,7 @@ class Finder {
 
   const LlamaConfig& config_;
   TensorNaming naming_;
+  std::vector<CheckpointTensor>* const needed_ = nullptr;
   std::map<std::string_view, const CheckpointTensor*> unused_;
   int64_t num_parameters_ = 0;
 };
@@ -191,6 +203,12 @@ absl::StatusOr<LlamaTensors> FindLlamaTensors(
     const LlamaConfig& config, TensorNaming naming,
     std::span<const CheckpointTensor> tensors) {
   return Finder(config, naming, tensors).Find();
+}
+
+std::vector<CheckpointTensor> NeededLlamaTensors(const LlamaConfig& config) {
+  std::vector<CheckpointTensor> needed;
+  SKV_CHECK(Finder(config, &needed).Find().ok());
+  return needed;
 }
 
 }  // namespace sentencekv

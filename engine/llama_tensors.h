@@ -56,4 +56,8 @@ absl::StatusOr<LlamaTensors> FindLlamaTensors(
     const LlamaConfig& config, TensorNaming naming,
     std::span<const CheckpointTensor> tensors);
 
+// The tensors that `config` asks for: Hugging Face's names, shapes, BF16, no
+// data.
+std::vector<CheckpointTensor> NeededLlamaTensors(const LlamaConfig& config);
+
 }  // namespace sentencekv

@@ -35,6 +35,12 @@ struct LoadedModel {
 absl::StatusOr<LoadedModel> LoadModel(const std::string& path, Backend& backend,
                                       const ModelLoadOptions& options);
 
+// The network of the config.json at `config_path` with random weights, and a
+// tokenizer with a token for each byte: random_checkpoint.h.
+absl::StatusOr<LoadedModel> LoadRandomModel(const std::string& config_path,
+                                            Backend& backend,
+                                            const ModelLoadOptions& options);
+
 // What a model file or folder contains, as a report for people: metadata,
 // tensors by type, configuration, tokenizer. Reads no weights. A model that is
 // well formed but not supported gets a report that says why; other errors as

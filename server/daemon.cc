@@ -271,12 +271,16 @@ absl::Status Daemon::LoadModelOnto(const ServerConfig& config) {
           std::max(kMinLogitsPerStep,
                    std::min(config.max_running, config.max_step_tokens)),
       .on_progress = ProgressLogger()};
-  SKV_ASSIGN_OR_RETURN(loaded_,
-                       LoadModel(config.model_path, *backend_, options));
+  const bool is_random = !config.random_weights.empty();
+  SKV_ASSIGN_OR_RETURN(
+      loaded_, is_random
+                   ? LoadRandomModel(config.random_weights, *backend_, options)
+                   : LoadModel(config.model_path, *backend_, options));
   SKV_ASSIGN_OR_RETURN(chat_style_,
                        ChooseChatStyle(config, loaded_.chat_template));
   if (config_.model_name.empty())
-    config_.model_name = DefaultModelName(config.model_path);
+    config_.model_name =
+        is_random ? "random-weights" : DefaultModelName(config.model_path);
   const ModelInfo& info = loaded_.model->info();
   LogEvent(spdlog::level::info, "model loaded",
            {{"model", config_.model_name},

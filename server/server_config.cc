@@ -68,9 +68,14 @@ absl::StatusOr<DType> ParseKvDtype(const std::string& name) {
 
 void AddModelFlags(CLI::App& app, ServerConfig& config) {
   const char* group = "Model";
-  app.add_option("--model", config.model_path,
-                 "GGUF file or Hugging Face folder to serve")
-      ->required()
+  CLI::Option* model =
+      app.add_option("--model", config.model_path,
+                     "GGUF file or Hugging Face folder to serve")
+          ->group(group);
+  app.add_option("--random_weights", config.random_weights,
+                 "For measuring, instead of --model: the network of this "
+                 "Hugging Face config.json with random weights")
+      ->excludes(model)
       ->group(group);
   app.add_option("--model_name", config.model_name,
                  "Name that requests refer to (default: the file's name)")
@@ -338,6 +343,9 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv,
   NameEnvironmentVariables(app);
   try {
     app.parse(argc, argv);
+    if (config.model_path.empty() && config.random_weights.empty()) {
+      throw CLI::RequiredError("--model");
+    }
   } catch (const CLI::ParseError& parse_error) {
     const int code = app.exit(parse_error, out, error);
     return {std::nullopt, code == 0 ? ExitCode::kOk : ExitCode::kUsage};

@@ -44,6 +44,7 @@ struct GrpcLimits {
 
 struct ServerConfig {
   std::string model_path;
+  std::string random_weights;  // a config.json, instead of model_path
   std::string model_name;      // "": the file's or folder's name
   std::string chat_format;     // "": recognised from the checkpoint's template
   int64_t context_length = 0;  // 0: the model's

@@ -249,6 +249,15 @@ TEST(ParseCommandLine, ModelIsRequired) {
   EXPECT_THAT(parsed.error, HasSubstr("--model is required"));
 }
 
+TEST(ParseCommandLine, RandomWeightsStandForAModel) {
+  const Parsed parsed = Parse({"--random_weights", "config.json"});
+  ASSERT_TRUE(parsed.result.config.has_value()) << parsed.error;
+  EXPECT_EQ(parsed.result.config->random_weights, "config.json");
+  const Parsed both = Parse({"--random_weights", "c", "--model", "m"});
+  EXPECT_EQ(both.result.exit_code, ExitCode::kUsage);
+  EXPECT_THAT(both.error, HasSubstr("excludes"));
+}
+
 TEST(ParseCommandLine, UnknownFlagsAreErrors) {
   const Parsed parsed = Parse({"--model", "m", "--modle_name", "n"});
   EXPECT_EQ(parsed.result.exit_code, ExitCode::kUsage);

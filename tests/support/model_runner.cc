@@ -7,6 +7,7 @@
 
 #include "engine/checkpoint.h"
 #include "engine/llama_loader.h"
+#include "engine/random_checkpoint.h"
 #include "kernels/cpu/cpu_backend.h"
 
 namespace sentencekv {
@@ -46,7 +47,9 @@ ModelRunner::ModelRunner(const std::string& path,
     faults_ = observed.get();
     backend_ = std::move(observed);
   }
-  const Checkpoint checkpoint = OrFail(OpenCheckpoint(path));
+  const Checkpoint checkpoint =
+      OrFail(options.random_weights ? MakeRandomCheckpoint(path)
+                                    : OpenCheckpoint(path));
   LlamaConfig config = OrFail(checkpoint.Config());
   if (options.context_length > 0) {
     config.context_length = options.context_length;

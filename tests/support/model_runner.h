@@ -21,6 +21,7 @@
 namespace sentencekv {
 
 struct ModelRunnerOptions {
+  bool random_weights = false;  // the path is that of a config.json
   int64_t num_pages = 64;
   DType kv_dtype = DType::kF32;
   int num_threads = 1;

@@ -2,10 +2,13 @@
 # Checks SentenceKV Server on this machine's GPU, and writes a report (Markdown).
 # It lies beside bin/ and lib/ in the archive that deploy/gpu_bundle.sh makes.
 #
-#   ./gpu_check.sh [--model PATH] [--report FILE]
+#   ./gpu_check.sh [--model PATH] [--random-weights CONFIG] [--report FILE]
 #
 #   --model PATH   GGUF file or Hugging Face folder: its answers on the GPU are
 #                  compared with those on the CPU, and both are measured
+#   --random-weights CONFIG
+#                  a Hugging Face config.json: the GPU is measured on that
+#                  network, with weights that nobody trained
 #   --report FILE  gpu_report.md unless told; FILE.log gets what the tests print
 #
 # With SENTENCEKV_REQUIRE_CUDA=1 a test that is skipped has failed.
@@ -17,19 +20,21 @@ here=$(cd "$(dirname "$0")" && pwd)
 bin=$here/bin
 
 model=
+random_weights=
 report=gpu_report.md
 while [ $# -gt 0 ]; do
   case "$1" in
-    --model | --report)
+    --model | --random-weights | --report)
       if [ $# -lt 2 ]; then
         echo "gpu_check.sh: $1 needs a value" >&2
         exit 2
       fi
-      printf -v "${1#--}" '%s' "$2"
+      name=${1#--}
+      printf -v "${name//-/_}" '%s' "$2"
       shift 2
       ;;
     -h | --help)
-      sed -n '2,15s/^# \{0,1\}//p' "$0"
+      sed -n '2,18s/^# \{0,1\}//p' "$0"
       exit
       ;;
     *)
@@ -38,10 +43,12 @@ while [ $# -gt 0 ]; do
       ;;
   esac
 done
-if [ -n "$model" ] && [ ! -e "$model" ]; then
-  echo "gpu_check.sh: --model: no such file or folder: $model" >&2
-  exit 2
-fi
+for path in "$model" "$random_weights"; do
+  if [ -n "$path" ] && [ ! -e "$path" ]; then
+    echo "gpu_check.sh: no such file or folder: $path" >&2
+    exit 2
+  fi
+done
 
 work=$(mktemp -d)
 server_pid=
@@ -128,21 +135,12 @@ if [ "$skipped" -gt 0 ] && [ "${SENTENCEKV_REQUIRE_CUDA:-}" = 1 ]; then
   fail "$skipped kernel tests were skipped"
 fi
 
-# A model, on the GPU and on the CPU ------------------------------------------
+# The daemon ------------------------------------------------------------------
 
-prompts=(
-  "The capital of France is"
-  "Once upon a time there was a lighthouse keeper who"
-  "List three reasons why the sea is salty."
-  "In 1969 the first human being walked on the Moon. The name of"
-)
-max_tokens=48
-
-start_server() { # BACKEND: sets server_pid and port; fails with a message
+start_server() { # BACKEND FLAG...: sets server_pid and port; may fail
   rm -f "$work/ports"
-  "$bin/sentencekv-server" --model "$model" --backend "$1" \
-    --listen 127.0.0.1:0 --metrics_listen "" --port_file "$work/ports" \
-    >>"$log" 2>&1 &
+  "$bin/sentencekv-server" --backend "$@" --listen 127.0.0.1:0 \
+    --metrics_listen "" --port_file "$work/ports" >>"$log" 2>&1 &
   server_pid=$!
   while [ ! -f "$work/ports" ]; do
     if ! kill -0 "$server_pid" 2>/dev/null; then
@@ -170,9 +168,19 @@ client() { # SUBCOMMAND ARGUMENT...
   "$bin/sentencekv" "$subcommand" --server "127.0.0.1:$port" "$@" 2>>"$log"
 }
 
-# The ids of each answer, one prompt a line, into FILE; then the times.
+# A model, on the GPU and on the CPU ------------------------------------------
+
+prompts=(
+  "The capital of France is"
+  "Once upon a time there was a lighthouse keeper who"
+  "List three reasons why the sea is salty."
+  "In 1969 the first human being walked on the Moon. The name of"
+)
+max_tokens=48
+
+# The ids of each answer, one prompt a line; then the times.
 run_model() { # BACKEND
-  start_server "$1" || return 1
+  start_server "$1" --model "$model" || return 1
   local prompt ids
   for prompt in "${prompts[@]}"; do
     ids=$(client generate --json --temperature 0 --max-tokens $max_tokens \
@@ -223,6 +231,29 @@ if [ -n "$model" ]; then
     say "Prompts of 256 tokens, answers of 64:"
     say ""
     sed 's/^/    /' "$work/times" >>"$report"
+  fi
+fi
+
+# A network of random weights, on the GPU ------------------------------------
+
+if [ -n "$random_weights" ]; then
+  echo "Random weights on the GPU..." >&2
+  say ""
+  say "## Random weights, $(basename "$random_weights"), on the GPU"
+  say ""
+  say "One client, answers of 64 tokens, after prompts of so many:"
+  say ""
+  if start_server cuda --random_weights "$random_weights"; then
+    for tokens in 1024 16384; do
+      for policy in full sentence; do
+        client bench --requests 2 --prompt-tokens $tokens --max-tokens 64 \
+          --kv-policy $policy >"$work/times" ||
+          fail "bench of $tokens tokens, policy $policy, failed; see $log"
+        say "    $tokens, policy $policy:"
+        sed 's/^/    /' "$work/times" >>"$report"
+      done
+    done
+    stop_server
   fi
 fi
 

@@ -1,8 +1,9 @@
 // Tokens per second of the model alone, the way llama-bench measures its own:
 // steps of one sequence, no tokenizer and no network.
 //
-//   engine_bench --model PATH [--threads N] [--cpu_level NAME]
-//                [--repetitions N] [--step_tokens N] WORK...
+//   engine_bench --model PATH | --random_weights CONFIG [--backend cpu|cuda]
+//                [--threads N] [--cpu_level NAME] [--repetitions N]
+//                [--step_tokens N] WORK...
 //
 // WORK is prefill:TOKENS or decode:DEPTH:TOKENS (TOKENS generated after DEPTH
 // that are there already; 0 begins with one), under the policy full; with
@@ -24,8 +25,12 @@
 #include "cache/sentence_policy.h"
 #include "engine/checkpoint.h"
 #include "engine/checkpoint_tokenizer.h"
+#include "engine/random_checkpoint.h"
 #include "nlohmann/json.hpp"
 #include "tests/support/model_runner.h"
+#ifdef SENTENCEKV_HAS_CUDA
+#include "kernels/cuda/cuda_backend.h"
+#endif
 
 namespace sentencekv {
 namespace {
@@ -40,6 +45,8 @@ struct Work {
 
 struct BenchOptions {
   std::string model;
+  std::string random_weights;  // a config.json, instead of model
+  std::string backend = "cpu";
   int threads = 2;
   std::string cpu_level;
   int repetitions = 3;
@@ -139,6 +146,19 @@ double Measure(ModelRunner& runner, KvPolicy& sentence_policy, const Work& work,
   return static_cast<double>(work.num_tokens) / elapsed.count();
 }
 
+std::unique_ptr<Backend> MakeCudaOrExit() {
+#ifdef SENTENCEKV_HAS_CUDA
+  auto backend = MakeCudaBackend({});
+#else
+  absl::StatusOr<std::unique_ptr<Backend>> backend =
+      absl::FailedPreconditionError("built without the CUDA backend");
+#endif
+  if (backend.ok()) return *std::move(backend);
+  std::fprintf(stderr, "engine_bench: %s\n",
+               std::string(backend.status().message()).c_str());
+  std::exit(5);  // as the daemon does
+}
+
 int RunBench(const BenchOptions& options) {
   std::vector<Work> works;
   int64_t longest = 0;
@@ -159,16 +179,29 @@ int RunBench(const BenchOptions& options) {
   runner_options.cpu_level = options.cpu_level;
   runner_options.load.max_tokens_per_step = options.step_tokens;
   runner_options.context_length = longest;
-  ModelRunner runner(options.model, runner_options);
-  const ModelInfo& info = runner.model().info();
-  const auto checkpoint = OpenCheckpoint(options.model);
-  const auto tokenizer =
-      LoadCheckpointTokenizer(*checkpoint, *checkpoint->Config());
+  runner_options.random_weights = !options.random_weights.empty();
+  const std::string& path =
+      runner_options.random_weights ? options.random_weights : options.model;
+  const auto checkpoint = runner_options.random_weights
+                              ? MakeRandomCheckpoint(path)
+                              : OpenCheckpoint(path);
+  const auto config =
+      checkpoint.ok() ? checkpoint->Config() : checkpoint.status();
+  const auto tokenizer = config.ok()
+                             ? LoadCheckpointTokenizer(*checkpoint, *config)
+                             : config.status();
   if (!tokenizer.ok()) {
     std::fprintf(stderr, "engine_bench: %s\n",
                  tokenizer.status().ToString().c_str());
     return 1;
   }
+  if (options.backend == "cuda") {
+    runner_options.make_backend = MakeCudaOrExit;
+    // Room for K and V of all layers: nothing is copied back.
+    runner_options.num_frames = runner_options.num_pages * config->num_layers;
+  }
+  ModelRunner runner(path, runner_options);
+  const ModelInfo& info = runner.model().info();
   const auto policy =
       MakeSentencePolicy({.tokenizer = tokenizer->tokenizer.get(),
                           .shape = {.num_layers = info.num_layers,
@@ -198,7 +231,11 @@ int RunBench(const BenchOptions& options) {
 int main(int argc, char** argv) {
   sentencekv::BenchOptions options;
   CLI::App app("Tokens per second of the model alone");
-  app.add_option("--model", options.model)->required();
+  auto* sources = app.add_option_group("Model")->require_option(1);
+  sources->add_option("--model", options.model);
+  sources->add_option("--random_weights", options.random_weights);
+  app.add_option("--backend", options.backend)
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--threads", options.threads)->check(CLI::Range(1, 1024));
   app.add_option("--cpu_level", options.cpu_level);
   app.add_option("--repetitions", options.repetitions)

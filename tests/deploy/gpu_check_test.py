@@ -161,6 +161,16 @@ exit 1""")
         self.assertEqual(status, 1)
         self.assertIn("--backend cuda ended with 3", report)
 
+    def test_random_weights(self):
+        status, _, report = self.check("--random-weights", self.model)
+        self.assertEqual(status, 0, report)
+        self.assertEqual(report.count("    requests 2 completed"), 4)
+        self.assertIn("    16384, policy sentence:", report)
+        self.program("sentencekv", "exit 4")
+        status, _, report = self.check("--random-weights", self.model)
+        self.assertEqual(status, 1)
+        self.assertIn("bench of 1024 tokens, policy full, failed", report)
+
     def test_usage(self):
         self.assertEqual(self.check("--modle", "x")[0], 2)
         self.assertEqual(self.check("--model")[0], 2)

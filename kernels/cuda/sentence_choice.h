@@ -153,16 +153,14 @@ class SentenceChoice {
       before = with;
     }
     __syncthreads();
-    const RankCut found = *cut;
     // Bins below, while they are likely needed and can be sorted.
+    const int bin = cut->bin;
     const unsigned wanted = left + kMisfitTokens;
-    const unsigned most = found.num_above + kMostSorted;
+    const unsigned most = cut->num_above + kMostSorted;
     before = above;
-    __syncthreads();  // all have read the cut
-    for (int i = 0; i < kBins && found.bin >= 0; ++i) {
+    for (int i = 0; i < kBins && bin >= 0; ++i) {
       const uint64_t with = before + in_bin(i);
-      if (top - i < found.bin && Tokens(before) < wanted &&
-          Sentences(with) <= most) {
+      if (top - i < bin && Tokens(before) < wanted && Sentences(with) <= most) {
         atomicMin(&cut->lowest, top - i);
       }
       before = with;

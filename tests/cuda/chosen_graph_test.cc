@@ -298,6 +298,7 @@ TEST(CudaChosenGraph, StaysTrueWhileTextsGrow) {
   ForSeeds(3, [&](cuda_sim::SimDevice& device) {
     Decoding decoding(device, ++seed);
     decoding.Capture();
+    if (testing::Test::HasFailure()) return;
     std::map<std::string, int64_t> launches;
     for (int64_t step = 0; step < kSteps; ++step) {
       decoding.LaunchStep();
@@ -308,6 +309,7 @@ TEST(CudaChosenGraph, StaysTrueWhileTextsGrow) {
         }
       }
       decoding.ExpectTheHostsAttention();
+      if (testing::Test::HasFailure()) return;
     }
     // Besides attention itself.
     EXPECT_EQ(launches["ChooseKernel"], kLayers);

@@ -73,13 +73,15 @@ std::vector<std::byte> Expected(const GatherCase& c,
 
 void ExpectGathered(cuda_sim::SimDevice& device, const GatherCase& c,
                     int64_t num_blocks) {
+  if (testing::Test::HasFailure()) return;  // the device works no more
   const KvLayout& layout = c.layout;
   std::vector<std::byte> values(static_cast<size_t>(layout.total_bytes()));
   std::mt19937 random(1);
   for (std::byte& value : values) value = static_cast<std::byte>(random());
   auto* const pool = device.Pinned<std::byte>(values.size());
   std::ranges::copy(values, pool);
-  for (int64_t layer = 0; layer < layout.num_layers; ++layer) {
+  for (int64_t layer = 0;
+       layer < layout.num_layers && !testing::Test::HasFailure(); ++layer) {
     std::byte* const runs = device.Upload(std::vector<std::byte>(
         static_cast<size_t>(c.num_runs * layout.head_bytes()), kUntouched));
     ASSERT_EQ(

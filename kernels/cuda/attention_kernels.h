@@ -11,6 +11,12 @@
 // So a row gets the same bits alone and among others, in any chunk, whether one
 // block of threads goes through its partitions or each has a block of its own,
 // and with all its tokens chosen.
+//
+// Pages of bf16 or f16 are multiplied by tensor cores, where D is a multiple of
+// 16: q, times scale, and the weights of a block are rounded to the pages'
+// type, and divided by the sum of what they became; scores, softmax and sums
+// are f32, 16 dimensions or tokens at a time being one sum of the hardware's.
+// All else is f32 throughout, one product at a time.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -55,13 +61,21 @@ constexpr int64_t AttentionStateFloats(int64_t head_dim) {
 // time. kMany is for prefill: more products for each load.
 enum class AttentionTileSize : uint8_t { kFew, kMany };
 
-// Most queries of a tile: 16, 8 or 4, and 64, 32 or 16, for D up to 64, 128 and
-// 256.
-constexpr int64_t TileQueries(AttentionTileSize size, int64_t head_dim) {
-  const int64_t of_a_thread = size == AttentionTileSize::kFew ? 4 : 16;
+constexpr bool AttendsOnTensorCores(DType dtype, int64_t head_dim) {
+  return dtype != DType::kF32 && head_dim % 16 == 0;
+}
+
+// Most queries of a tile, for D up to 64, 128 and 256: on tensor cores 16, and
+// 64, 64 or 32; else 16, 8 or 4, and 64, 32 or 16.
+constexpr int64_t TileQueries(AttentionTileSize size, DType dtype,
+                              int64_t head_dim) {
+  const bool is_few = size == AttentionTileSize::kFew;
+  if (AttendsOnTensorCores(dtype, head_dim)) {
+    return is_few ? 16 : head_dim <= 128 ? 64 : 32;
+  }
   int64_t lanes = 64;  // of 256 threads, that share a query's dimensions
   while (lanes < head_dim) lanes *= 2;
-  return 256 / lanes * of_a_thread;
+  return 256 / lanes * (is_few ? 4 : 16);
 }
 
 struct AttentionLaunch {

@@ -26,8 +26,9 @@ struct QueryRange {
 // Fills a plan.
 class Planner {
  public:
-  Planner(int64_t head_dim, const AttentionDevice& device, AttentionPlan* plan)
-      : head_dim_(head_dim), device_(device), plan_(*plan) {
+  Planner(const KvLayout& layout, const AttentionDevice& device,
+          AttentionPlan* plan)
+      : layout_(layout), device_(device), plan_(*plan) {
     for (AttentionTiles* tiles : {&plan_.few, &plan_.many}) {
       tiles->tiles.clear();
       tiles->num_parts = 0;
@@ -39,10 +40,12 @@ class Planner {
 
   // Decoding rows, if the heads of a KV head fit, are kFew.
   void Add(const QueryRange& range) {
-    const bool is_few =
-        range.num_queries <= TileQueries(AttentionTileSize::kFew, head_dim_);
-    const int64_t most = TileQueries(
-        is_few ? AttentionTileSize::kFew : AttentionTileSize::kMany, head_dim_);
+    const auto most_of = [this](AttentionTileSize size) {
+      return TileQueries(size, layout_.dtype, layout_.head_dim);
+    };
+    const bool is_few = range.num_queries <= most_of(AttentionTileSize::kFew);
+    const int64_t most =
+        most_of(is_few ? AttentionTileSize::kFew : AttentionTileSize::kMany);
     AttentionTiles& to = is_few ? plan_.few : plan_.many;
     for (int64_t query = 0; query < range.num_queries; query += most) {
       QueryTile tile = range.first;
@@ -72,7 +75,7 @@ class Planner {
       const int64_t parts = NumParts(tile);
       const int64_t states = parts * tile.num_queries * plan_.num_kv_heads;
       const bool fits =
-          (num_states_ + states) * AttentionStateFloats(head_dim_) <=
+          (num_states_ + states) * AttentionStateFloats(layout_.head_dim) <=
           device_.state_floats;
       if (!cuts || parts == 1 || !fits) {
         tile.first_state = -1;
@@ -86,7 +89,7 @@ class Planner {
     }
   }
 
-  int64_t head_dim_;
+  const KvLayout& layout_;
   const AttentionDevice& device_;
   AttentionPlan& plan_;
   int64_t num_states_ = 0;
@@ -97,7 +100,7 @@ class Planner {
 void PlanAttention(const AttentionParams& params, const AttentionDevice& device,
                    AttentionPlan* plan) {
   const KvLayout& layout = params.kv.layout;
-  Planner planner(layout.head_dim, device, plan);
+  Planner planner(layout, device, plan);
   plan->num_kv_heads = layout.num_kv_heads;
   const int64_t group = params.num_heads / layout.num_kv_heads;
   for (int64_t i = 0; i < params.num_sequences; ++i) {
@@ -120,7 +123,7 @@ void PlanAttention(const AttentionParams& params, const AttentionDevice& device,
 void PlanAttention(const SelectedAttentionParams& params,
                    const AttentionDevice& device, AttentionPlan* plan) {
   const KvLayout& layout = params.kv.layout;
-  Planner planner(layout.head_dim, device, plan);
+  Planner planner(layout, device, plan);
   plan->num_kv_heads = 1;
   for (int64_t i = 0; i < params.num_selections; ++i) {
     const SelectedTokens& selection = params.selections[i];

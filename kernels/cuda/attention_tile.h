@@ -1,11 +1,10 @@
-// One part of a tile of attention, computed by the 256 threads of a block;
-// attention_kernels.cu has the formula. Device code, for .cu files.
+// What both kernels of attention know of a tile: which queries and tokens are
+// its, and how partitions are merged. Device code, for .cu files.
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/cuda/attention_kernels.h"
-#include "kernels/cuda/attention_state.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/token_block.h"
 
@@ -14,8 +13,6 @@ namespace sentencekv {
 static_assert(kBlockTokens == kAttentionBlockTokens);
 inline constexpr int kPartitionBlocks =
     static_cast<int>(kAttentionPartitionTokens / kAttentionBlockTokens);
-// In the place of a probability: the query does not see the key.
-inline constexpr float kUnseen = -1.0f;
 
 // The tile whose part this block computes.
 __device__ __forceinline__ QueryTile FindTile(const AttentionLaunch& launch) {
@@ -53,219 +50,47 @@ __device__ __forceinline__ QueryPlace PlaceOf(const AttentionLaunch& launch,
           (tile.kv_head + blockIdx.y) * int64_t{group} + of_sequence % group};
 }
 
-// Copies the tile's queries; those beyond its number are zeros.
-__device__ __forceinline__ void LoadQueries(const AttentionLaunch& launch,
-                                            const QueryTile& tile, int capacity,
-                                            float* q) {
-  const auto dim = static_cast<int>(launch.kv.head_dim);
-  const int64_t row_width =
-      (launch.num_heads + 2 * launch.kv.num_kv_heads) * dim;
-  const float scale = launch.scale * kLog2E;
-  for (int i = threadIdx.x; i < capacity * dim; i += kTokenThreads) {
-    const int query = i / dim;
-    float value = 0;
-    if (query < tile.num_queries) {
-      const QueryPlace place = PlaceOf(launch, tile, query);
-      value = launch.qkv[place.row * row_width + place.head * dim + i % dim];
-    }
-    q[i] = value * scale;
+// Tokens of a block that the tile's last query sees.
+__device__ __forceinline__ uint64_t PresentTokens(const AttentionLaunch& launch,
+                                                  const QueryTile& tile,
+                                                  int64_t block) {
+  const int64_t first = block * kBlockTokens;
+  if (launch.masks == nullptr) return LowBits(tile.num_tokens - first);
+  uint64_t bits = 0;
+  for (int i = 0; i < kBlockPages; ++i) {
+    if (first + i * kPageTokens >= tile.num_tokens) break;
+    bits |= uint64_t{launch.masks[tile.page_begin + block * kBlockPages + i]}
+            << (i * kPageTokens);
   }
+  return bits;
 }
 
-// One part of a tile.
-template <typename T, int kQueries>
-struct AttentionPart {
-  const AttentionLaunch& launch;
-  QueryTile tile;
-  HeadPages head;
-  SharedState shared;
-  // Of this thread: one dimension of some queries.
-  int dim;
-  int first_query;
-  bool has_output;
-  float output[kQueries];  // of the partition
-  float total[kQueries];   // of the partitions before it
+// Tokens of a block that a query may see, present or not.
+__device__ __forceinline__ uint64_t VisibleTokens(const AttentionLaunch& launch,
+                                                  const QueryTile& tile,
+                                                  int64_t block, int query) {
+  if (launch.masks != nullptr) return ~uint64_t{0};
+  const int64_t position =
+      tile.position + (PlaceOf(launch, tile, query).row - tile.row_begin);
+  return LowBits(position + 1 - block * kBlockTokens);
+}
 
-  // Tokens of a block that the tile's last query sees.
-  __device__ uint64_t Present(int64_t block) const {
-    const int64_t first = block * kBlockTokens;
-    if (launch.masks == nullptr) return LowBits(tile.num_tokens - first);
-    uint64_t bits = 0;
-    for (int i = 0; i < kBlockPages; ++i) {
-      if (first + i * kPageTokens >= tile.num_tokens) break;
-      bits |= uint64_t{launch.masks[tile.page_begin + block * kBlockPages + i]}
-              << (i * kPageTokens);
-    }
-    return bits;
-  }
-  // Tokens of a block that a query may see, present or not.
-  __device__ uint64_t Visible(int64_t block, int query) const {
-    if (launch.masks != nullptr) return ~uint64_t{0};
-    const int64_t position =
-        tile.position + (PlaceOf(launch, tile, query).row - tile.row_begin);
-    return LowBits(position + 1 - block * kBlockTokens);
-  }
-
-  // Scores of a block become probabilities. `unseen` stands for those of keys
-  // that the query does not see.
-  __device__ void Softmax(int64_t block, uint64_t present, float unseen) {
-    for (int query = WarpId(); query < tile.num_queries;
-         query += kTokenThreads / kWarpSize) {
-      const uint64_t seen = present & Visible(block, query);
-      float* const near =
-          shared.weights + LaneId() * shared.weight_stride + query;
-      float* const far = near + kWarpSize * shared.weight_stride;
-      const bool sees_near = (seen >> LaneId() & 1) != 0;
-      const bool sees_far = (seen >> (LaneId() + kWarpSize) & 1) != 0;
-      const float before = shared.maximum[query];
-      const float highest = WarpMax(fmaxf(sees_near ? *near : kLowestScore,
-                                          sees_far ? *far : kLowestScore));
-      const float maximum = fmaxf(before, highest);
-      const float near_power = sees_near ? exp2f(*near - maximum) : 0.0f;
-      const float far_power = sees_far ? exp2f(*far - maximum) : 0.0f;
-      const float added = WarpSum(near_power + far_power);
-      *near = sees_near ? near_power : unseen;
-      *far = sees_far ? far_power : unseen;
-      __syncwarp();  // all lanes have read `maximum`
-      if (LaneId() == 0) {
-        const float factor = exp2f(before - maximum);
-        shared.maximum[query] = maximum;
-        shared.factor[query] = factor;
-        shared.sum[query] = fmaf(shared.sum[query], factor, added);
-      }
-    }
-  }
-
-  // output = output x factor + probabilities x V. Where kChecks, what a query
-  // does not see is not even multiplied by zero.
-  template <bool kChecks>
-  __device__ void AddValues(int num_tokens) {
-    if (!has_output) return;
-#pragma unroll
-    for (int i = 0; i < kQueries; ++i) {
-      output[i] *= shared.factor[first_query + i];
-    }
-    const float* value = shared.tokens + dim;
-    const float* weight = shared.weights + first_query;
-    for (int t = 0; t < num_tokens; ++t) {
-      const float v = *value;
-#pragma unroll
-      for (int i = 0; i < kQueries; i += 4) {
-        const Vector<float, 4> four = LoadVector<float>(weight + i);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          if (kChecks && four[j] == kUnseen) continue;
-          output[i + j] = fmaf(four[j], v, output[i + j]);
-        }
-      }
-      value += TokenStride(head.head_dim);
-      weight += shared.weight_stride;
-    }
-  }
-
-  __device__ void AddBlock(int64_t block) {
-    const uint64_t present = Present(block);
-    // Only where the tile's rows end does a query not see what others see.
-    const bool is_ragged = (present & ~Visible(block, 0)) != 0;
-    __syncthreads();  // the readers of the block before are done
-    LoadTokens<T>(head, KvHalf::kKeys, block, present, shared.tokens);
-    __syncthreads();
-    ScoreTokens<kQueries == 4 ? 1 : 4>(shared.tokens, shared.q, head.head_dim,
-                                       tile.num_queries, shared.weights,
-                                       shared.weight_stride);
-    __syncthreads();
-    LoadTokens<T>(head, KvHalf::kValues, block, present, shared.tokens);
-    Softmax(block, present, is_ragged ? kUnseen : 0.0f);
-    __syncthreads();
-    const int64_t left = tile.num_tokens - block * kBlockTokens;
-    const int num_tokens =
-        left < kBlockTokens ? static_cast<int>(left) : kBlockTokens;
-    if (is_ragged) {
-      AddValues<true>(num_tokens);
-    } else {
-      AddValues<false>(num_tokens);
-    }
-  }
-
-  __device__ void AddPartition(int64_t partition) {
-#pragma unroll
-    for (int i = 0; i < kQueries; ++i) output[i] = 0;
-    __syncthreads();  // the readers of the partition before are done
-    for (int i = threadIdx.x; i < tile.num_queries; i += kTokenThreads) {
-      shared.maximum[i] = kLowestScore;
-      shared.sum[i] = 0;
-    }
-    const int64_t begin = partition * kPartitionBlocks;
-    for (int64_t block = begin; block < begin + kPartitionBlocks &&
-                                block * kBlockTokens < tile.num_tokens;
-         ++block) {
-      AddBlock(block);
-    }
-  }
-
-  // Writes the state of each query after a partition.
-  __device__ void WriteStates(int64_t partition) {
-    const int64_t state =
-        tile.first_state +
-        (blockIdx.y * NumPartitions(tile) + partition) * tile.num_queries;
-    const int64_t width = head.head_dim + kAttentionStateExtra;
-    float* const states = launch.states + state * width;
-#pragma unroll
-    for (int i = 0; i < kQueries; ++i) {
-      const int query = first_query + i;
-      if (!has_output || query >= tile.num_queries) break;
-      states[query * width + dim] = output[i];
-    }
-    for (int i = threadIdx.x; i < tile.num_queries; i += kTokenThreads) {
-      states[i * width + head.head_dim] = shared.maximum[i];
-      states[i * width + head.head_dim + 1] = shared.sum[i];
-    }
-  }
-
-  // Adds the partition to the total.
-  __device__ void MergePartition() {
-    for (int i = threadIdx.x; i < tile.num_queries; i += kTokenThreads) {
-      const MergeFactors factors =
-          FactorsOf(shared.total_maximum[i], shared.maximum[i]);
-      shared.total_maximum[i] = factors.maximum;
-      shared.total_sum[i] = MergeInto(shared.total_sum[i], factors.left,
-                                      shared.sum[i], factors.right);
-      shared.left[i] = factors.left;
-      shared.right[i] = factors.right;
-    }
-    __syncthreads();
-    if (!has_output) return;
-#pragma unroll
-    for (int i = 0; i < kQueries; ++i) {
-      total[i] = MergeInto(total[i], shared.left[first_query + i], output[i],
-                           shared.right[first_query + i]);
-    }
-  }
-
-  __device__ void WriteRows() {
-#pragma unroll
-    for (int i = 0; i < kQueries; ++i) {
-      const int query = first_query + i;
-      if (!has_output || query >= tile.num_queries) break;
-      const QueryPlace place = PlaceOf(launch, tile, query);
-      launch.out[(place.row * launch.num_heads + place.head) * head.head_dim +
-                 dim] = total[i] * (1.0f / shared.total_sum[query]);
-    }
-  }
-
-  __device__ void Run() {
-    if (tile.first_state >= 0) {
-      const int64_t partition = blockIdx.x - tile.first_part;
-      AddPartition(partition);
-      WriteStates(partition);
-      return;
-    }
-    for (int64_t i = 0; i < NumPartitions(tile); ++i) {
-      AddPartition(i);
-      MergePartition();
-    }
-    WriteRows();
-  }
+// Partition states add up with these factors: see MergeInto.
+struct MergeFactors {
+  float maximum;
+  float left;
+  float right;
 };
+
+__device__ __forceinline__ MergeFactors FactorsOf(float left, float right) {
+  const float maximum = fmaxf(left, right);
+  return {maximum, exp2f(left - maximum), exp2f(right - maximum)};
+}
+
+// The one place that merges an output or a sum: the same bits everywhere.
+__device__ __forceinline__ float MergeInto(float total, float left,
+                                           float partial, float right) {
+  return fmaf(total, left, partial * right);
+}
 
 }  // namespace sentencekv

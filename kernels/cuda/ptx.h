@@ -113,4 +113,15 @@ __device__ __forceinline__ void Mma16x8x16<__half>(float (&c)[4],
 }
 #endif
 
+// 2^x, with a relative error of 2^-22; 0 where it would be below 2^-126.
+#ifdef SENTENCEKV_CUDA_SIM
+inline float Exp2(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
+#else
+__device__ __forceinline__ float Exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+#endif
+
 }  // namespace sentencekv

@@ -1,7 +1,12 @@
 #include "tests/cuda/device_step.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "kernels/half.h"
 
 namespace sentencekv {
 namespace {
@@ -39,6 +44,38 @@ std::vector<std::byte> TurnedPool(const KvLayerView& view) {
     }
   }
   return pool;
+}
+
+std::vector<float> RoundedActivations(const PagedStep& step) {
+  const AttentionShape& shape = step.shape();
+  std::vector<float> activations = Activations(step);
+  if (!AttendsOnTensorCores(shape.dtype, shape.head_dim)) return activations;
+  const float scale = step.scale() * 1.4426950408889634f;
+  for (float& q : activations) {
+    const float scaled = q * scale;
+    const float rounded = shape.dtype == DType::kF16
+                              ? F16ToF32(F32ToF16(scaled))
+                              : Bf16ToF32(F32ToBf16(scaled));
+    q = rounded / scale;
+  }
+  return activations;
+}
+
+void ExpectAttention(const PagedStep& step, const std::vector<float>& out,
+                     const std::vector<float>& expected, double tolerance) {
+  const AttentionShape& shape = step.shape();
+  double rounding = 0;
+  if (AttendsOnTensorCores(shape.dtype, shape.head_dim)) {
+    rounding = shape.dtype == DType::kF16 ? 0x1p-11 : 0x1p-8;
+  }
+  ASSERT_EQ(out.size(), expected.size());
+  for (size_t i = 0; i < out.size(); ++i) {
+    const double bound = tolerance * step.max_value() +
+                         rounding * (step.max_value() + std::fabs(expected[i]));
+    // Written so that NaN fails.
+    ASSERT_TRUE(std::fabs(out[i] - expected[i]) <= bound)
+        << "element " << i << ": " << out[i] << " for " << expected[i];
+  }
 }
 
 DeviceStep::DeviceStep(cuda_sim::SimDevice& device, const PagedStep& step)

@@ -14,6 +14,20 @@ namespace sentencekv {
 // A pool as CUDA keeps it: K of each run turned from [D][P] to [P][D].
 std::vector<std::byte> TurnedPool(const KvLayerView& view);
 
+// What the CPU is to be given for qkv: q as the device rounds it, where it does
+// (attention_kernels.h). What is left then is how the weights are rounded.
+std::vector<float> RoundedActivations(const PagedStep& step);
+
+// Expects attention like the CPU's. f32 arithmetic on either side may make a
+// difference of `tolerance`, times the largest value: attention_test.cc says
+// what it comes to on the CPU. On tensor cores weights are rounded, each by a
+// factor of 1 + e with |e| <= u / (1 + u), u = 2^-8 (bf16) or 2^-11 (f16), and
+// normalised by the sum of what they became. So the result changes by
+//   |sum w e (v - out)| / (1 - u / (1 + u)) <= u (max |v| + |out|)
+void ExpectAttention(const PagedStep& step, const std::vector<float>& out,
+                     const std::vector<float>& expected,
+                     double tolerance = 8e-6);
+
 class DeviceStep {
  public:
   DeviceStep(cuda_sim::SimDevice& device, const PagedStep& step);

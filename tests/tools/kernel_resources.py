@@ -69,15 +69,24 @@ class Kernel:
         return self._dynamic
 
 
-def attend_bytes(arguments):
-    """SharedFloats(TileQueries(size, D), D) of attention_tile.h."""
+def fma_bytes(arguments):
+    """SharedFloats(TileQueries(size, f32, D), D) of attention_fma.h."""
     queries = 256 // D * int(arguments[1])
     return 4 * (64 * (D + 4) + queries * D + 64 * (queries + 4) + 7 * queries)
 
 
+def mma_bytes(arguments):
+    """SharedBytes(TileQueries(kMany, ., D), D) of MmaShape, at D = kDims."""
+    head_dim = int(arguments[1])
+    slots, queries = (3, 64) if head_dim <= 128 else (2, 32)
+    return 2 * (slots * 64 + queries) * (head_dim + 8)
+
+
 KERNELS = {
     "attention_kernels": {
-        "AttendKernel": Kernel(256, attend_bytes, hot=True),
+        # Of prefill; a tile of decoding rows has fewer queries and threads.
+        "MmaKernel": Kernel(128, mma_bytes, hot=True),
+        "FmaKernel": Kernel(256, fma_bytes),
         "MergeKernel": Kernel(D, hot=True),
     },
     "attention_mass_kernels": {
@@ -123,7 +132,7 @@ END = "<!-- kernel_resources.py: end -->"
 
 
 def readable(demangled):
-    """"AttendKernel<bf16, 4>" of what c++filt makes of the symbol."""
+    """"MmaKernel<bf16, 128>" of what c++filt makes of the symbol."""
     name = demangled.replace("(anonymous namespace)::", "")
     name = re.sub(r"\(sentencekv::(\w+)\)(\d+)", r"\1 \2", name)
     name = re.sub(r"^void ", "", name).split("(")[0]

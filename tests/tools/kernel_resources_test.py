@@ -11,7 +11,7 @@ import kernel_resources  # noqa: E402
 
 # As nvcc 13.0 mangles and prints.
 SYMBOL = ("_ZN10sentencekv53_GLOBAL__N__419e5654_20_attention_kernels_cu_187c4d8e"
-          "12AttendKernelI13__nv_bfloat16Li4EEEvNS_15AttentionLaunchE")
+          "9MmaKernelI13__nv_bfloat16Li128EEEvNS_15AttentionLaunchE")
 REPORT = """ptxas info    : 0 bytes gmem
 ptxas info    : Compiling entry function '{symbol}' for '{architecture}'
 ptxas info    : Function properties for {symbol}
@@ -37,19 +37,19 @@ class KernelResourcesTest(unittest.TestCase):
             return kernel_resources.read_reports(folder)
 
     def complaints(self, text):
-        """Of kernels other than AttendKernel, all of which are missing."""
+        """Of kernels other than MmaKernel, all of which are missing."""
         return [
             line for line in kernel_resources.complaints(self.read(text))
-            if "was compiled" not in line or "AttendKernel" in line
+            if "was compiled" not in line or "MmaKernel" in line
         ]
 
     def test_reads_name_registers_and_memory(self):
         found = self.read(report())
         self.assertEqual(list(found),
-                         [("attention_kernels", "AttendKernel<bf16, 4>")])
-        usage = found["attention_kernels", "AttendKernel<bf16, 4>"]["sm_89"]
+                         [("attention_kernels", "MmaKernel<bf16, 128>")])
+        usage = found["attention_kernels", "MmaKernel<bf16, 128>"]["sm_89"]
         self.assertEqual(usage, (77, 256, 0))
-        self.assertIn("| `AttendKernel<bf16, 4>`", kernel_resources.table(found))
+        self.assertIn("| `MmaKernel<bf16, 128>`", kernel_resources.table(found))
 
     def test_nothing_is_wrong(self):
         self.assertEqual(self.complaints(report()), [])
@@ -64,9 +64,9 @@ class KernelResourcesTest(unittest.TestCase):
         self.assertIn("not compiled for sm_89", lines[0])
 
     def test_an_unknown_kernel(self):
-        unknown = SYMBOL.replace("12AttendKernel", "12OffendKernel")
+        unknown = SYMBOL.replace("9MmaKernel", "12OffendKernel")
         lines = self.complaints(report(symbol=unknown))
-        self.assertIn("OffendKernel<bf16, 4> is not in KERNELS", lines[0])
+        self.assertIn("OffendKernel<bf16, 128> is not in KERNELS", lines[0])
 
     def test_a_kernel_that_is_gone(self):
         lines = list(kernel_resources.complaints(self.read(report())))

@@ -57,6 +57,13 @@ struct Options {
 // A fresh device. Whatever the old one still held is lost.
 void Reset(const Options& options);
 
+// For code that hands out blocks of device memory itself: from this point of
+// the stream on, the allocation that `data` lies in is divided, and operations
+// may only touch its blocks, each by itself. A block that is taken has
+// undefined contents; one that is not any more is as good as freed.
+cudaError_t MarkBlock(void* data, size_t size_bytes, bool is_taken,
+                      cudaStream_t stream);
+
 // Lets the n-th call (from 1) of a runtime or cuBLASLt function from now on
 // fail with `error`; "" counts the calls of all functions that can fail.
 void FailCall(std::string_view function, int64_t n,

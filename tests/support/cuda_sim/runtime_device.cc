@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "tests/support/cuda_sim/runtime_memory.h"
 #include "tests/support/cuda_sim/runtime_state.h"
 #include "tests/support/cuda_sim/shared_memory.h"
 
@@ -35,9 +36,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     if (device != 0) return cudaErrorInvalidDevice;
     *properties = cudaDeviceProp();
     std::strcpy(properties->name, "simulated device");
-    size_t free_bytes = 0;
-    const cudaError_t error =
-        cudaMemGetInfo(&free_bytes, &properties->totalGlobalMem);
+    properties->totalGlobalMem = cuda_sim::DeviceBytes();
     properties->major = 9;
     properties->minor = 0;
     properties->multiProcessorCount = 4;
@@ -45,7 +44,17 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
     properties->maxThreadsPerBlock = 1024;
     properties->sharedMemPerBlock = 48 * 1024;
     properties->sharedMemPerBlockOptin = cuda_sim::SharedMemory::kMaxBytes;
-    return error;
+    return cudaSuccess;
+  });
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char* id, int size, int device) {
+  return RuntimeCall(__func__, [&] {
+    if (device != 0) return cudaErrorInvalidDevice;
+    constexpr char kId[] = "0000:00:00.0";
+    if (size < static_cast<int>(sizeof(kId))) return cudaErrorInvalidValue;
+    std::strcpy(id, kId);
+    return cudaSuccess;
   });
 }
 

@@ -1,6 +1,5 @@
 #include "tests/support/cuda_sim/runtime_memory.h"
 
-#include <cuda_runtime_api.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -10,18 +9,14 @@
 #include <map>
 
 #include "tests/support/cuda_sim/report.h"
-#include "tests/support/cuda_sim/runtime_graph.h"
-#include "tests/support/cuda_sim/runtime_state.h"
-#include "tests/support/cuda_sim/runtime_stream.h"
 
 namespace cuda_sim {
 namespace {
 
-constexpr size_t kPage = 4096;
 constexpr size_t kArenaBytes = size_t{1} << 42;
-
 struct Memory {
   std::map<uintptr_t, Region> regions;  // by begin
+  std::map<uintptr_t, Region> blocks;   // of divided regions
   std::byte* arena = nullptr;           // [kArenaBytes]
   size_t arena_used = 0;
   size_t device_bytes = size_t{1} << 30;
@@ -76,13 +71,27 @@ void MakeArena() {
   sigaction(SIGSEGV, &action, &previous_action);
 }
 
-size_t RoundUp(size_t size) { return (size + kPage - 1) / kPage * kPage; }
+// Those that overlap [begin, end).
+void EraseRegions(std::map<uintptr_t, Region>* regions, uintptr_t begin,
+                  uintptr_t end) {
+  auto region = regions->lower_bound(begin);
+  while (region != regions->end() && region->first < end) {
+    region = regions->erase(region);
+  }
+}
 
-// Untouched memory of the arena, with a page before and after it.
+const Region* NearestOf(const std::map<uintptr_t, Region>& regions,
+                        uintptr_t address) {
+  const auto above = regions.upper_bound(address);
+  return above == regions.begin() ? nullptr : &std::prev(above)->second;
+}
+
+}  // namespace
+
 std::byte* TakeFromArena(size_t size_bytes) {
   MakeArena();
   std::byte* begin = M().arena + M().arena_used + kPage;
-  M().arena_used += RoundUp(size_bytes) + 2 * kPage;
+  M().arena_used += RoundUpToPage(size_bytes) + 2 * kPage;
   return begin;
 }
 
@@ -97,23 +106,19 @@ void AddRegion(void* begin, size_t size_bytes, bool is_device,
   const auto address = reinterpret_cast<uintptr_t>(begin);
   ++M().generation;
   // The host's own allocator gives addresses again.
-  for (auto old = M().regions.lower_bound(address);
-       old != M().regions.end() && old->first < address + size_bytes;) {
-    old = M().regions.erase(old);
-  }
-  M().regions[address] = {address, size_bytes, is_device, is_registered, true};
+  EraseRegions(&M().regions, address, address + size_bytes);
+  M().regions[address] = {address, size_bytes, is_device, is_registered};
   (is_device ? M().live_device_bytes : M().live_pinned_bytes) +=
       static_cast<int64_t>(size_bytes);
 }
 
 void EndRegion(Region* region) {
-  region->is_live = false;
+  region->is_live = region->is_divided = false;
+  EraseRegions(&M().blocks, region->begin, region->end());
   ++M().generation;
   (region->is_device ? M().live_device_bytes : M().live_pinned_bytes) -=
       static_cast<int64_t>(region->size_bytes);
 }
-
-}  // namespace
 
 std::string Told(const Region& region) {
   return fmt::format("{} {} bytes from {:#x}",
@@ -124,8 +129,12 @@ std::string Told(const Region& region) {
 }
 
 const Region* NearestRegion(uintptr_t address) {
-  const auto above = M().regions.upper_bound(address);
-  return above == M().regions.begin() ? nullptr : &std::prev(above)->second;
+  const Region* region = NearestOf(M().regions, address);
+  if (region == nullptr || !region->is_divided || address >= region->end()) {
+    return region;
+  }
+  const Region* block = NearestOf(M().blocks, address);
+  return block != nullptr && block->begin >= region->begin ? block : region;
 }
 
 const Region* FindRegion(uintptr_t address) {
@@ -137,6 +146,8 @@ const Region* FindRegion(uintptr_t address) {
   }
   const Region* region = NearestRegion(address);
   if (region == nullptr || address >= region->end()) return nullptr;
+  // Between the blocks of a divided region there is nothing.
+  if (region->is_divided) return nullptr;
   last = *region;
   of_generation = M().generation;
   return region;
@@ -177,126 +188,28 @@ void ResetMemory(size_t device_bytes) {
     Protect(PROT_NONE);
   }
   M().regions.clear();
+  M().blocks.clear();
   ++M().generation;
   M().arena_used = 0;
   M().live_device_bytes = M().live_pinned_bytes = 0;
   M().device_bytes = device_bytes;
 }
 
+void SetBlock(void* data, size_t size_bytes, bool is_taken) {
+  const auto begin = reinterpret_cast<uintptr_t>(data);
+  Region* region = &M().regions.at(NearestOf(M().regions, begin)->begin);
+  region->is_divided = true;
+  EraseRegions(&M().blocks, begin, begin + size_bytes);
+  M().blocks[begin] = {.begin = begin,
+                       .size_bytes = size_bytes,
+                       .is_device = true,
+                       .is_live = is_taken};
+  ++M().generation;
+  if (is_taken) std::memset(data, 0xff, size_bytes);
+}
+
+size_t DeviceBytes() { return M().device_bytes; }
 int64_t LiveDeviceBytes() { return M().live_device_bytes; }
 int64_t LivePinnedBytes() { return M().live_pinned_bytes; }
 
 }  // namespace cuda_sim
-
-using cuda_sim::M;
-using cuda_sim::ReleasingCall;
-using cuda_sim::RuntimeCall;
-
-extern "C" {
-
-cudaError_t cudaMalloc(void** pointer, size_t size) {
-  return RuntimeCall(__func__, [&] {
-    if (pointer == nullptr) return cudaErrorInvalidValue;
-    *pointer = nullptr;
-    if (cuda_sim::IsAnyCapturing()) {
-      return cuda_sim::Misused("cudaMalloc while a stream is captured");
-    }
-    if (size == 0) return cudaSuccess;
-    if (M().live_device_bytes + size > M().device_bytes) {
-      return cudaErrorMemoryAllocation;
-    }
-    *pointer = cuda_sim::TakeFromArena(size);
-    cuda_sim::AddRegion(*pointer, size, /*is_device=*/true, false);
-    const cuda_sim::OpenDeviceMemory open;
-    std::memset(*pointer, 0xff, size);
-    return cudaSuccess;
-  });
-}
-
-cudaError_t cudaFree(void* pointer) {
-  return ReleasingCall(__func__, [&] {
-    if (pointer == nullptr) return cudaSuccess;
-    cuda_sim::Region* region = cuda_sim::LiveRegionAt(pointer);
-    if (region == nullptr || !region->is_device) {
-      return cuda_sim::Misused("cudaFree of what cudaMalloc did not give");
-    }
-    // As on a GPU: everything that was submitted runs first.
-    cuda_sim::SynchronizeAll();
-    madvise(pointer, cuda_sim::RoundUp(region->size_bytes), MADV_DONTNEED);
-    cuda_sim::EndRegion(region);
-    return cudaSuccess;
-  });
-}
-
-cudaError_t cudaHostAlloc(void** pointer, size_t size, unsigned) {
-  return RuntimeCall(__func__, [&] {
-    if (pointer == nullptr || size == 0) return cudaErrorInvalidValue;
-    *pointer = std::aligned_alloc(cuda_sim::kPage, cuda_sim::RoundUp(size));
-    std::memset(*pointer, 0xff, size);
-    cuda_sim::AddRegion(*pointer, size, /*is_device=*/false, false);
-    return cudaSuccess;
-  });
-}
-
-cudaError_t cudaMallocHost(void** pointer, size_t size) {
-  return cudaHostAlloc(pointer, size, cudaHostAllocDefault);
-}
-
-cudaError_t cudaFreeHost(void* pointer) {
-  return ReleasingCall(__func__, [&] {
-    if (pointer == nullptr) return cudaSuccess;
-    cuda_sim::Region* region = cuda_sim::LiveRegionAt(pointer);
-    if (region == nullptr || region->is_device || region->is_registered) {
-      return cuda_sim::Misused("cudaFreeHost of what is not pinned memory");
-    }
-    cuda_sim::SynchronizeAll();
-    cuda_sim::EndRegion(region);
-    std::free(pointer);
-    return cudaSuccess;
-  });
-}
-
-cudaError_t cudaHostRegister(void* pointer, size_t size, unsigned) {
-  return RuntimeCall(__func__, [&] {
-    if (pointer == nullptr || size == 0) return cudaErrorInvalidValue;
-    const auto begin = reinterpret_cast<uintptr_t>(pointer);
-    const cuda_sim::Region* below = cuda_sim::NearestRegion(begin + size - 1);
-    if (below != nullptr && below->is_live && below->end() > begin) {
-      return cudaErrorHostMemoryAlreadyRegistered;
-    }
-    cuda_sim::AddRegion(pointer, size, /*is_device=*/false, true);
-    return cudaSuccess;
-  });
-}
-
-cudaError_t cudaHostUnregister(void* pointer) {
-  return ReleasingCall(__func__, [&] {
-    cuda_sim::Region* region = cuda_sim::LiveRegionAt(pointer);
-    if (region == nullptr || !region->is_registered) {
-      return cudaErrorHostMemoryNotRegistered;
-    }
-    cuda_sim::SynchronizeAll();
-    cuda_sim::EndRegion(region);
-    return cudaSuccess;
-  });
-}
-
-cudaError_t cudaHostGetDevicePointer(void** device, void* host, unsigned) {
-  return RuntimeCall(__func__, [&] {
-    if (!cuda_sim::IsReachable(reinterpret_cast<uintptr_t>(host), 1)) {
-      return cudaErrorInvalidValue;
-    }
-    *device = host;
-    return cudaSuccess;
-  });
-}
-
-cudaError_t cudaMemGetInfo(size_t* free_bytes, size_t* total_bytes) {
-  return RuntimeCall(__func__, [&] {
-    *total_bytes = M().device_bytes;
-    *free_bytes = M().device_bytes - static_cast<size_t>(M().live_device_bytes);
-    return cudaSuccess;
-  });
-}
-
-}  // extern "C"

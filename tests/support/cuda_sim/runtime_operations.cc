@@ -155,6 +155,20 @@ cudaError_t SubmitLaunch(const cudaLaunchConfig_t& config, const void* kernel,
   });
 }
 
+cudaError_t MarkBlock(void* data, size_t size_bytes, bool is_taken,
+                      cudaStream_t stream) {
+  return RuntimeCall("MarkBlock", [&] {
+    if (!IsInDeviceArena(reinterpret_cast<uintptr_t>(data))) {
+      return Misused("a block outside of device memory");
+    }
+    return Submit(stream,
+                  {"mark block", nullptr, [=] {
+                     SetBlock(data, size_bytes, is_taken);
+                     return OperationAccess{{}, {IntervalOf(data, size_bytes)}};
+                   }});
+  });
+}
+
 }  // namespace cuda_sim
 
 using cuda_sim::RuntimeCall;

@@ -331,9 +331,10 @@ absl::StatusOr<std::unique_ptr<KvMemory>> MakeDeviceKvMemory(
         options.max_sequence_tokens, num_reserved * layout.page_bytes(),
         options.device_bytes));
   }
-  SKV_ASSIGN_OR_RETURN(Buffer memory,
-                       pool.backend().Allocate(static_cast<size_t>(
-                           num_frames * layout.page_bytes())));
+  SKV_ASSIGN_OR_RETURN(
+      Buffer memory, pool.backend().Allocate(
+                         static_cast<size_t>(num_frames * layout.page_bytes()),
+                         MemoryUse::kKeysAndValues));
   return std::make_unique<DeviceKvMemory>(pool, std::move(memory), num_frames,
                                           num_reserved);
 }

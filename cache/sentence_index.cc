@@ -22,8 +22,10 @@ absl::Status PerHeadMemory::Reserve(Backend& backend, int64_t num_units) {
   const int64_t capacity =
       std::max({num_units, capacity_ + capacity_ / 8, least_units_});
   const int64_t num_heads = shape_.num_layers * shape_.num_kv_heads;
-  SKV_ASSIGN_OR_RETURN(Buffer grown, backend.Allocate(static_cast<size_t>(
-                                         num_heads * capacity * unit_bytes_)));
+  SKV_ASSIGN_OR_RETURN(
+      Buffer grown,
+      backend.Allocate(static_cast<size_t>(num_heads * capacity * unit_bytes_),
+                       MemoryUse::kSentenceIndex));
   const auto used = static_cast<size_t>(stride());
   std::vector<std::byte> head(used);
   for (int64_t i = 0; i < num_heads && used > 0; ++i) {

@@ -46,7 +46,8 @@ absl::Status SentenceState::PrepareScoring(Backend& backend) {
       query_sums_,
       backend.Allocate(static_cast<size_t>(shape_.num_layers *
                                            shape_.num_heads * shape_.head_dim) *
-                       sizeof(float)));
+                           sizeof(float),
+                       MemoryUse::kSentenceIndex));
   return absl::OkStatus();
 }
 

@@ -76,8 +76,9 @@ absl::Status LlamaModel::AllocateActivations() {
   for (const Part& part : parts) {
     SKV_ASSIGN_OR_RETURN(
         *part.buffer,
-        backend_.Allocate(static_cast<size_t>(part.rows * part.cols) *
-                          sizeof(float)));
+        backend_.Allocate(
+            static_cast<size_t>(part.rows * part.cols) * sizeof(float),
+            MemoryUse::kActivations));
   }
   host_logits_.resize(static_cast<size_t>(logits * c.vocab_size));
   return absl::OkStatus();

@@ -130,7 +130,8 @@ class Packer {
 
   absl::StatusOr<Buffer> Upload(const std::vector<float>& values) {
     const size_t size_bytes = values.size() * sizeof(float);
-    SKV_ASSIGN_OR_RETURN(Buffer buffer, backend_.Allocate(size_bytes));
+    SKV_ASSIGN_OR_RETURN(Buffer buffer,
+                         backend_.Allocate(size_bytes, MemoryUse::kWeights));
     SKV_RETURN_IF_ERROR(
         backend_.CopyToDevice(buffer.data(), values.data(), size_bytes));
     packed_bytes_ += static_cast<int64_t>(size_bytes);

@@ -29,6 +29,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/buffer.h"
 #include "kernels/device_stream.h"
+#include "kernels/memory_budget.h"
 #include "kernels/op_params.h"
 #include "kernels/weight_matrix.h"
 
@@ -41,9 +42,14 @@ class Backend {
   // For logs and the model-info metric, e.g. "cpu avx512 2 threads".
   virtual std::string description() const = 0;
 
-  // Zero-filled device memory, aligned to 64 bytes. kResourceExhausted with
-  // the size when there is none.
-  virtual absl::StatusOr<Buffer> Allocate(size_t size_bytes) = 0;
+  // Zero-filled device memory, aligned to 64 bytes; `use` is for the budget.
+  // kResourceExhausted with the size when there is none.
+  absl::StatusOr<Buffer> Allocate(size_t size_bytes,
+                                  MemoryUse use = MemoryUse::kOther) {
+    return DoAllocate(size_bytes, use);
+  }
+  // What device memory is held for, where the backend has set some aside.
+  virtual MemoryBudget memory_budget() const { return {}; }
   virtual absl::Status CopyToDevice(void* destination, const void* source,
                                     size_t size_bytes) = 0;
   virtual absl::Status CopyToHost(void* destination, const void* source,
@@ -98,6 +104,8 @@ class Backend {
   absl::Status CopyPages(const CopyPagesParams& params);
 
  private:
+  virtual absl::StatusOr<Buffer> DoAllocate(size_t size_bytes,
+                                            MemoryUse use) = 0;
   // The same operations with checked arguments and at least one row.
   virtual absl::StatusOr<WeightMatrix> DoPackWeights(
       std::span<const MatrixSource> parts, WeightFormat format) = 0;

@@ -57,7 +57,6 @@ class CpuBackend final : public Backend {
                        has_own_memory() ? ", memory of its own" : "");
   }
 
-  absl::StatusOr<Buffer> Allocate(size_t size_bytes) override;
   absl::Status CopyToDevice(void* destination, const void* source,
                             size_t size_bytes) override {
     pool_.Quiesce();  // a worker left behind may still read the destination
@@ -94,6 +93,7 @@ class CpuBackend final : public Backend {
   static absl::Status Copy(const char* operation, void* destination,
                            const void* source, size_t size_bytes);
 
+  absl::StatusOr<Buffer> DoAllocate(size_t size_bytes, MemoryUse use) override;
   absl::StatusOr<WeightMatrix> DoPackWeights(
       std::span<const MatrixSource> parts, WeightFormat format) override;
   absl::Status DoEmbed(const EmbedParams& params) override;
@@ -159,7 +159,8 @@ class CpuBackend final : public Backend {
   std::optional<CopyStreams> streams_;  // of a device with memory of its own
 };
 
-absl::StatusOr<Buffer> CpuBackend::Allocate(size_t size_bytes) {
+absl::StatusOr<Buffer> CpuBackend::DoAllocate(size_t size_bytes,
+                                              MemoryUse /*use*/) {
   std::byte* data = InArena(size_bytes) ? arena_.Allocate(size_bytes)
                                         : AllocateAligned(size_bytes);
   if (data == nullptr) {
@@ -233,7 +234,8 @@ absl::StatusOr<WeightMatrix> CpuBackend::DoPackWeights(
   const int64_t panel_bytes = PanelBytes(format, matrix.cols);
   const int64_t num_panels = NumPanels(matrix.rows);
   SKV_ASSIGN_OR_RETURN(matrix.data,
-                       Allocate(static_cast<size_t>(num_panels * panel_bytes)));
+                       Allocate(static_cast<size_t>(num_panels * panel_bytes),
+                                MemoryUse::kWeights));
   auto* data = matrix.data.as<std::byte>();
   pool_.ParallelFor(num_panels, [&](int64_t panel) {
     PackPanel(parts, format, panel, data + panel * panel_bytes);

@@ -10,14 +10,15 @@
 namespace sentencekv {
 
 CudaAttention::CudaAttention(CudaStreams& streams, StagingRing& ring,
-                             int num_processors, DeviceMemory states)
+                             DeviceArena& arena, int num_processors,
+                             DeviceMemory states)
     : streams_(streams),
       ring_(ring),
       device_{.num_processors = num_processors,
               .state_floats =
                   static_cast<int64_t>(states.size_bytes() / sizeof(float))},
       states_(std::move(states)),
-      mass_(streams) {}
+      mass_(arena) {}
 
 absl::Status CudaAttention::Run(const AttentionParams& params) {
   PlanAttention(params, device_, &plan_);

@@ -20,8 +20,8 @@ class CudaAttention {
  public:
   // Long sequences are cut into parts as far as there is memory for the states
   // of parts.
-  CudaAttention(CudaStreams& streams, StagingRing& ring, int num_processors,
-                DeviceMemory states);
+  CudaAttention(CudaStreams& streams, StagingRing& ring, DeviceArena& arena,
+                int num_processors, DeviceMemory states);
 
   absl::Status Run(const AttentionParams& params);
   absl::Status RunSelected(const SelectedAttentionParams& params);

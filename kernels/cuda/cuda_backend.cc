@@ -5,43 +5,31 @@
 
 #include "fmt/format.h"
 #include "kernels/cuda/bf16_matrix.h"
-#include "kernels/cuda/cublas_lt_table.h"
 #include "kernels/cuda/cuda_attention.h"
-#include "kernels/cuda/cuda_device.h"
-#include "kernels/cuda/cuda_memory.h"
+#include "kernels/cuda/cuda_parts.h"
 #include "kernels/cuda/cuda_status.h"
-#include "kernels/cuda/cuda_streams.h"
 #include "kernels/cuda/kv_runner.h"
-#include "kernels/cuda/matrix_products.h"
 #include "kernels/cuda/rope_kernels.h"
 #include "kernels/cuda/row_kernels.h"
 #include "kernels/cuda/sentence_runner.h"
-#include "kernels/cuda/staging_ring.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
 namespace {
-
-// What a backend works with; each part uses those before it.
-struct CudaParts {
-  CudaDevice device;
-  std::unique_ptr<CudaStreams> streams;
-  std::unique_ptr<StagingRing> ring;
-  std::unique_ptr<MatrixProducts> products;
-  DeviceMemory attention_states;
-};
 
 class CudaBackend final : public Backend {
  public:
   explicit CudaBackend(CudaParts parts)
       : device_(std::move(parts.device)),
         streams_(std::move(parts.streams)),
+        arena_(std::move(parts.arena)),
+        pinned_(std::move(parts.pinned)),
         ring_(std::move(parts.ring)),
         products_(std::move(parts.products)),
-        attention_(*streams_, *ring_, device_.num_processors,
+        attention_(*streams_, *ring_, *arena_, device_.num_processors,
                    std::move(parts.attention_states)),
-        sentences_(*streams_, *ring_),
-        kv_(*streams_, *ring_) {}
+        sentences_(*streams_, *ring_, *arena_),
+        kv_(*streams_, *ring_, *arena_) {}
   // Memory goes first: nothing may still use it.
   ~CudaBackend() override { (void)streams_->AwaitAll(); }
 
@@ -51,7 +39,7 @@ class CudaBackend final : public Backend {
                        device_.memory_bytes >> 20);
   }
 
-  absl::StatusOr<Buffer> Allocate(size_t size_bytes) override;
+  MemoryBudget memory_budget() const override;
   absl::StatusOr<Buffer> AllocateHost(size_t size_bytes) override;
   absl::Status CopyToDevice(void* destination, const void* source,
                             size_t size_bytes) override;
@@ -59,18 +47,14 @@ class CudaBackend final : public Backend {
                           size_t size_bytes) override;
   absl::Status Synchronize() override { return streams_->AwaitAll(); }
   std::optional<int64_t> free_memory_bytes() const override {
-    size_t free_bytes = 0;
-    size_t total_bytes = 0;
-    if (cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) {
-      return std::nullopt;
-    }
-    return static_cast<int64_t>(free_bytes);
+    const MemoryBudget budget = arena_->budget();
+    return static_cast<int64_t>(budget.free_bytes + budget.releasing_bytes);
   }
 
   bool has_own_memory() const override { return true; }
   absl::Status Transfer(DeviceStream stream,
                         std::span<const CopyRun> runs) override {
-    return streams_->Transfer(stream, runs);
+    return streams_->Transfer(stream, runs, *pinned_);
   }
   absl::StatusOr<DeviceEvent> Record(DeviceStream stream) override {
     return streams_->Record(stream);
@@ -80,17 +64,19 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  // Deleters of buffers. What was submitted may still use the memory; an error
-  // of it is for Synchronize to tell.
+  // Deleters of buffers. What was submitted may still use the memory.
   static void ReleaseDevice(void* context, void* data, size_t) {
-    (void)static_cast<CudaBackend*>(context)->streams_->AwaitAll();
-    FreeDevice(data);
+    static_cast<CudaBackend*>(context)->arena_->Release(
+        static_cast<std::byte*>(data), DeviceArena::Users::kAllStreams);
   }
   static void ReleaseHost(void* context, void* data, size_t size_bytes) {
-    (void)static_cast<CudaBackend*>(context)->streams_->AwaitAll();
-    FreePinned(static_cast<std::byte*>(data), size_bytes);
+    auto* backend = static_cast<CudaBackend*>(context);
+    // An error is for Synchronize to tell.
+    (void)backend->streams_->AwaitAll();
+    backend->pinned_->Free(static_cast<std::byte*>(data), size_bytes);
   }
 
+  absl::StatusOr<Buffer> DoAllocate(size_t size_bytes, MemoryUse use) override;
   absl::StatusOr<WeightMatrix> DoPackWeights(
       std::span<const MatrixSource> parts, WeightFormat format) override;
   absl::Status DoEmbed(const EmbedParams& params) override;
@@ -134,6 +120,8 @@ class CudaBackend final : public Backend {
 
   const CudaDevice device_;
   const std::unique_ptr<CudaStreams> streams_;
+  const std::unique_ptr<DeviceArena> arena_;
+  const std::unique_ptr<PinnedPool> pinned_;
   const std::unique_ptr<StagingRing> ring_;
   const std::unique_ptr<MatrixProducts> products_;
   CudaAttention attention_;
@@ -159,13 +147,14 @@ absl::Status CheckCopy(const char* operation, const void* destination,
                   destination == nullptr ? "destination" : "source"));
 }
 
-absl::StatusOr<Buffer> CudaBackend::Allocate(size_t size_bytes) {
-  SKV_ASSIGN_OR_RETURN(DeviceMemory memory, DeviceMemory::Allocate(size_bytes));
+absl::StatusOr<Buffer> CudaBackend::DoAllocate(size_t size_bytes,
+                                               MemoryUse use) {
+  SKV_ASSIGN_OR_RETURN(std::byte* const data,
+                       arena_->Allocate(size_bytes, use));
+  Buffer buffer(data, size_bytes, &ReleaseDevice, this);
   if (size_bytes > 0) {
-    SKV_RETURN_IF_CUDA_ERROR(
-        cudaMemsetAsync(memory.data(), 0, size_bytes, compute()));
+    SKV_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(data, 0, size_bytes, compute()));
   }
-  Buffer buffer(memory.Release(), size_bytes, &ReleaseDevice, this);
   // Copies begin when the zeros are there.
   SKV_ASSIGN_OR_RETURN(const DeviceEvent filled,
                        streams_->Record(DeviceStream::kCompute));
@@ -175,8 +164,14 @@ absl::StatusOr<Buffer> CudaBackend::Allocate(size_t size_bytes) {
 }
 
 absl::StatusOr<Buffer> CudaBackend::AllocateHost(size_t size_bytes) {
-  SKV_ASSIGN_OR_RETURN(std::byte* const data, AllocatePinned(size_bytes));
+  SKV_ASSIGN_OR_RETURN(std::byte* const data, pinned_->Allocate(size_bytes));
   return Buffer(data, size_bytes, &ReleaseHost, this);
+}
+
+MemoryBudget CudaBackend::memory_budget() const {
+  MemoryBudget budget = arena_->budget();
+  budget.pinned_host_bytes = pinned_->held_bytes();
+  return budget;
 }
 
 absl::Status CudaBackend::CopyToDevice(void* destination, const void* source,
@@ -201,8 +196,9 @@ absl::StatusOr<WeightMatrix> CudaBackend::DoPackWeights(
   matrix.format = WeightFormat::kBF16;
   matrix.cols = parts[0].cols;
   for (const MatrixSource& part : parts) matrix.rows += part.rows;
-  SKV_ASSIGN_OR_RETURN(matrix.data,
-                       Allocate(Bf16MatrixBytes(matrix.rows, matrix.cols)));
+  SKV_ASSIGN_OR_RETURN(
+      matrix.data,
+      Allocate(Bf16MatrixBytes(matrix.rows, matrix.cols), MemoryUse::kWeights));
   SKV_RETURN_IF_ERROR(
       UploadBf16Matrix(*ring_, parts, matrix.data.as<std::byte>()));
   return matrix;
@@ -268,42 +264,12 @@ absl::Status CudaBackend::DoRopeTable(const RopeTableParams& params) {
   return absl::OkStatus();
 }
 
-// A device that has no memory for an idle backend is none to work with.
-absl::Status AsPrecondition(const absl::Status& status) {
-  if (!absl::IsResourceExhausted(status)) return status;
-  return absl::FailedPreconditionError(
-      fmt::format("the CUDA backend needs more memory before it has done "
-                  "anything: {}",
-                  std::string(status.message())));
-}
-
-absl::StatusOr<CudaParts> MakeParts(const CudaBackendOptions& options) {
-  CudaParts parts;
-  SKV_ASSIGN_OR_RETURN(parts.device, FindCudaDevice());
-  CublasLtTable table;
-  if (options.cublas_lt != nullptr) {
-    table = *options.cublas_lt;
-  } else {
-    SKV_ASSIGN_OR_RETURN(table, LoadCublasLt());
-  }
-  SKV_ASSIGN_OR_RETURN(parts.streams, CudaStreams::Create());
-  SKV_ASSIGN_OR_RETURN(
-      parts.ring, StagingRing::Create(*parts.streams, options.staging_bytes));
-  SKV_ASSIGN_OR_RETURN(
-      parts.products,
-      MatrixProducts::Create(table, *parts.streams, options.product_bytes));
-  SKV_ASSIGN_OR_RETURN(parts.attention_states,
-                       DeviceMemory::Allocate(options.attention_bytes));
-  return parts;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(
     const CudaBackendOptions& options) {
-  absl::StatusOr<CudaParts> parts = MakeParts(options);
-  if (!parts.ok()) return AsPrecondition(parts.status());
-  return std::make_unique<CudaBackend>(*std::move(parts));
+  SKV_ASSIGN_OR_RETURN(CudaParts parts, MakeCudaParts(options));
+  return std::make_unique<CudaBackend>(std::move(parts));
 }
 
 }  // namespace sentencekv

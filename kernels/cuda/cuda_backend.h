@@ -6,6 +6,8 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/backend.h"
+#include "kernels/cuda/device_arena.h"
+#include "kernels/cuda/pinned_pool.h"
 
 namespace sentencekv {
 
@@ -14,6 +16,14 @@ struct CublasLtTable;
 struct CudaBackendOptions {
   // Null: the system's cuBLASLt.
   const CublasLtTable* cublas_lt = nullptr;
+  // Device memory for everything, taken when the backend is made; 0: what is
+  // free then, less what the driver will need. Memory of the sizes below is
+  // part of it.
+  size_t device_memory_bytes = 0;
+  // Is told of every block of device memory; null: nobody is.
+  MarkBlock mark_block = nullptr;
+  // Host memory is locked in pieces of this size, a multiple of 2 MiB.
+  size_t pinned_piece_bytes = PinnedPoolOptions().piece_bytes;
   // Host arrays that an operation may have without waiting for memory; four
   // times as much is taken of both memories.
   size_t staging_bytes = size_t{4} << 20;

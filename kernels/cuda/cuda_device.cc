@@ -55,6 +55,10 @@ absl::StatusOr<CudaDevice> FindCudaDevice() {
   }
   cudaDeviceProp properties;
   SKV_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, 0));
+  char pci_bus_id[32] = {};
+  SKV_RETURN_IF_CUDA_ERROR(
+      cudaDeviceGetPCIBusId(pci_bus_id, sizeof(pci_bus_id), 0));
+  device.pci_bus_id = pci_bus_id;
   device.name = properties.name;
   device.major = properties.major;
   device.minor = properties.minor;

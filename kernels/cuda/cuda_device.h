@@ -14,6 +14,7 @@ struct CudaDevice {
   int minor = 0;
   int num_processors = 0;  // streaming multiprocessors
   size_t memory_bytes = 0;
+  std::string pci_bus_id;  // "0000:3B:00.0"
   int driver_version = 0;  // 13000: CUDA 13.0
 };
 

@@ -60,7 +60,8 @@ CudaStreams::~CudaStreams() {
 // One copy for runs that lie one after the other: a copy costs microseconds,
 // however short it is.
 absl::Status CudaStreams::Transfer(DeviceStream stream,
-                                   std::span<const CopyRun> runs) {
+                                   std::span<const CopyRun> runs,
+                                   const PinnedPool& pinned) {
   SKV_RETURN_IF_ERROR(CheckRuns(stream, runs));
   // The runtime tells copies inside host memory from those that leave the
   // device by their addresses.
@@ -72,9 +73,16 @@ absl::Status CudaStreams::Transfer(DeviceStream stream,
     for (++i; i < runs.size() && Continues(copy, runs[i]); ++i) {
       copy.size_bytes += runs[i].size_bytes;
     }
-    if (copy.size_bytes == 0) continue;
-    SKV_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(
-        copy.destination, copy.source, copy.size_bytes, kind, handle(stream)));
+    for (size_t done = 0; done < copy.size_bytes;) {
+      std::byte* to = static_cast<std::byte*>(copy.destination) + done;
+      const std::byte* from = static_cast<const std::byte*>(copy.source) + done;
+      const size_t size =
+          std::min({copy.size_bytes - done, pinned.BytesLeftInPiece(to),
+                    pinned.BytesLeftInPiece(from)});
+      SKV_RETURN_IF_CUDA_ERROR(
+          cudaMemcpyAsync(to, from, size, kind, handle(stream)));
+      done += size;
+    }
   }
   return absl::OkStatus();
 }
@@ -98,6 +106,12 @@ absl::Status CudaStreams::Wait(DeviceStream stream, const DeviceEvent& event) {
   if (recorded == nullptr) return absl::OkStatus();
   return CudaStatus(cudaStreamWaitEvent(handle(stream), recorded, 0),
                     "cudaStreamWaitEvent");
+}
+
+absl::StatusOr<bool> CudaStreams::HasPassed(const DeviceEvent& event) {
+  SKV_RETURN_IF_ERROR(Reclaim(of(event.stream)));
+  SKV_ASSIGN_OR_RETURN(const cudaEvent_t recorded, Find(event));
+  return recorded == nullptr;
 }
 
 absl::Status CudaStreams::Await(const DeviceEvent& event) {

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "kernels/cuda/pinned_pool.h"
 #include "kernels/device_stream.h"
 
 namespace sentencekv {
@@ -30,11 +31,14 @@ class CudaStreams {
   // What operations are launched in.
   cudaStream_t compute() const { return handle(DeviceStream::kCompute); }
 
-  // The methods of Backend.
-  absl::Status Transfer(DeviceStream stream, std::span<const CopyRun> runs);
+  // The methods of Backend. No copy crosses from one piece of pinned memory
+  // into the next.
+  absl::Status Transfer(DeviceStream stream, std::span<const CopyRun> runs,
+                        const PinnedPool& pinned);
   absl::StatusOr<DeviceEvent> Record(DeviceStream stream);
   absl::Status Wait(DeviceStream stream, const DeviceEvent& event);
 
+  absl::StatusOr<bool> HasPassed(const DeviceEvent& event);
   // The caller waits, for an event or for everything.
   absl::Status Await(const DeviceEvent& event);
   absl::Status AwaitAll();

@@ -13,8 +13,8 @@ namespace sentencekv {
 // One thread, and the compute stream. REQUIRES, of all: checked arguments.
 class KvRunner {
  public:
-  KvRunner(CudaStreams& streams, StagingRing& ring)
-      : streams_(streams), ring_(ring), keys_(streams) {}
+  KvRunner(CudaStreams& streams, StagingRing& ring, DeviceArena& arena)
+      : streams_(streams), ring_(ring), keys_(arena) {}
 
   absl::Status Store(const RopeStoreKvParams& params);
   absl::Status CopyPages(const CopyPagesParams& params);

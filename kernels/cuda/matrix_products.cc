@@ -48,12 +48,15 @@ absl::Status MatrixProducts::CublasStatus(cublasStatus_t status,
 }
 
 absl::StatusOr<std::unique_ptr<MatrixProducts>> MatrixProducts::Create(
-    const CublasLtTable& table, CudaStreams& streams, size_t scratch_bytes) {
-  std::unique_ptr<MatrixProducts> products(new MatrixProducts(table, streams));
+    const CublasLtTable& table, CudaStreams& streams, DeviceArena& arena,
+    size_t scratch_bytes) {
+  std::unique_ptr<MatrixProducts> products(
+      new MatrixProducts(table, streams, arena));
   SKV_RETURN_IF_ERROR(products->CublasStatus(table.Create(&products->handle_),
                                              "cublasLtCreate"));
-  SKV_ASSIGN_OR_RETURN(products->scratch_,
-                       DeviceMemory::Allocate(scratch_bytes));
+  SKV_ASSIGN_OR_RETURN(
+      products->scratch_,
+      DeviceMemory::Allocate(arena, scratch_bytes, MemoryUse::kWorkspace));
   return products;
 }
 

@@ -24,7 +24,8 @@ namespace sentencekv {
 class MatrixProducts {
  public:
   static absl::StatusOr<std::unique_ptr<MatrixProducts>> Create(
-      const CublasLtTable& table, CudaStreams& streams, size_t scratch_bytes);
+      const CublasLtTable& table, CudaStreams& streams, DeviceArena& arena,
+      size_t scratch_bytes);
   ~MatrixProducts();
   MatrixProducts(const MatrixProducts&) = delete;
   MatrixProducts& operator=(const MatrixProducts&) = delete;
@@ -44,8 +45,9 @@ class MatrixProducts {
   };
   struct Description;
 
-  MatrixProducts(const CublasLtTable& table, CudaStreams& streams)
-      : table_(table), streams_(streams), rounded_(streams) {}
+  MatrixProducts(const CublasLtTable& table, CudaStreams& streams,
+                 DeviceArena& arena)
+      : table_(table), streams_(streams), rounded_(arena) {}
   absl::Status CublasStatus(cublasStatus_t status, const char* function) const;
   // The product of `num_rows` rows, as cuBLASLt is told of it.
   absl::StatusOr<Description> Describe(const Shape& shape, int64_t num_rows,

@@ -15,8 +15,8 @@ namespace sentencekv {
 // One thread, and the compute stream. REQUIRES, of all: checked arguments.
 class SentenceRunner {
  public:
-  SentenceRunner(CudaStreams& streams, StagingRing& ring)
-      : streams_(streams), ring_(ring), scratch_(streams) {}
+  SentenceRunner(CudaStreams& streams, StagingRing& ring, DeviceArena& arena)
+      : streams_(streams), ring_(ring), scratch_(arena) {}
 
   absl::Status Index(const IndexSentencesParams& params);
   // Scores lie in host memory when it returns.

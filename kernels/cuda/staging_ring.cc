@@ -9,16 +9,20 @@
 namespace sentencekv {
 
 absl::StatusOr<std::unique_ptr<StagingRing>> StagingRing::Create(
-    CudaStreams& streams, size_t segment_bytes) {
-  std::unique_ptr<StagingRing> ring(new StagingRing(streams));
+    CudaStreams& streams, DeviceArena& arena, PinnedPool& pinned,
+    size_t segment_bytes) {
+  std::unique_ptr<StagingRing> ring(new StagingRing(streams, arena, pinned));
   SKV_RETURN_IF_ERROR(ring->Allocate(segment_bytes));
   return ring;
 }
 
 absl::Status StagingRing::Allocate(size_t segment_bytes) {
   const size_t size_bytes = kNumSegments * segment_bytes;
-  SKV_ASSIGN_OR_RETURN(PinnedMemory host, PinnedMemory::Allocate(size_bytes));
-  SKV_ASSIGN_OR_RETURN(DeviceMemory device, DeviceMemory::Allocate(size_bytes));
+  SKV_ASSIGN_OR_RETURN(PinnedMemory host,
+                       PinnedMemory::Allocate(pinned_, size_bytes));
+  SKV_ASSIGN_OR_RETURN(
+      DeviceMemory device,
+      DeviceMemory::Allocate(arena_, size_bytes, MemoryUse::kStaging));
   // The old ones may still be read.
   SKV_RETURN_IF_ERROR(streams_.AwaitAll());
   host_ = std::move(host);

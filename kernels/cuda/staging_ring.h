@@ -80,7 +80,8 @@ class StagingRing {
  public:
   // An operation of up to segment_bytes takes no memory of the system.
   static absl::StatusOr<std::unique_ptr<StagingRing>> Create(
-      CudaStreams& streams, size_t segment_bytes);
+      CudaStreams& streams, DeviceArena& arena, PinnedPool& pinned,
+      size_t segment_bytes);
 
   size_t segment_bytes() const { return segment_bytes_; }
 
@@ -101,13 +102,16 @@ class StagingRing {
  private:
   static constexpr size_t kNumSegments = 4;
 
-  explicit StagingRing(CudaStreams& streams) : streams_(streams) {}
+  StagingRing(CudaStreams& streams, DeviceArena& arena, PinnedPool& pinned)
+      : streams_(streams), arena_(arena), pinned_(pinned) {}
   // Both memories, with segments of that size.
   absl::Status Allocate(size_t segment_bytes);
   // Goes on in the next segment.
   absl::Status NextSegment();
 
   CudaStreams& streams_;
+  DeviceArena& arena_;
+  PinnedPool& pinned_;
   PinnedMemory host_;
   DeviceMemory device_;
   size_t segment_bytes_ = 0;

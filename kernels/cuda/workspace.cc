@@ -6,10 +6,11 @@ namespace sentencekv {
 
 absl::StatusOr<std::byte*> Workspace::AtLeast(size_t size_bytes) {
   if (size_bytes > memory_.size_bytes()) {
-    // Kernels that were launched may still use it.
-    SKV_RETURN_IF_ERROR(streams_.AwaitAll());
+    // Kernels that were launched may still use it, and come first.
     memory_ = DeviceMemory();
-    SKV_ASSIGN_OR_RETURN(memory_, DeviceMemory::Allocate(size_bytes));
+    SKV_ASSIGN_OR_RETURN(
+        memory_,
+        DeviceMemory::Allocate(arena_, size_bytes, MemoryUse::kWorkspace));
   }
   return memory_.data();
 }

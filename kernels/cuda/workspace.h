@@ -5,7 +5,6 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/cuda/cuda_memory.h"
-#include "kernels/cuda/cuda_streams.h"
 
 namespace sentencekv {
 
@@ -13,14 +12,14 @@ namespace sentencekv {
 // one operation to the next. One thread, and the compute stream.
 class Workspace {
  public:
-  explicit Workspace(CudaStreams& streams) : streams_(streams) {}
+  explicit Workspace(DeviceArena& arena) : arena_(arena) {}
 
   absl::StatusOr<std::byte*> AtLeast(size_t size_bytes);
   template <typename T>
   absl::StatusOr<T*> AtLeast(int64_t count);
 
  private:
-  CudaStreams& streams_;
+  DeviceArena& arena_;
   DeviceMemory memory_;
 };
 

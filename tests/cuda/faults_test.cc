@@ -21,6 +21,8 @@ namespace {
 absl::StatusOr<std::unique_ptr<Backend>> MakeBackend() {
   const CublasLtTable table = SimulatedCublasLt();
   return MakeCudaBackend({.cublas_lt = &table,
+                          .device_memory_bytes = size_t{1} << 20,
+                          .mark_block = &cuda_sim::MarkBlock,
                           .staging_bytes = 256,
                           .attention_bytes = size_t{64} << 10,
                           .product_bytes = 4096});
@@ -113,6 +115,9 @@ INSTANTIATE_TEST_SUITE_P(
         FailingFunction{"cudaGetDeviceCount"},
         FailingFunction{"cudaDriverGetVersion"},
         FailingFunction{"cudaGetDeviceProperties"},
+        FailingFunction{"cudaDeviceGetPCIBusId"},
+        FailingFunction{"cudaMemGetInfo"},
+        FailingFunction{"MarkBlock", nullptr},
         FailingFunction{"cudaStreamCreateWithFlags"},
         FailingFunction{"cudaEventCreateWithFlags"},
         FailingFunction{"cudaEventRecord"}, FailingFunction{"cudaEventQuery"},

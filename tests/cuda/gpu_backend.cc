@@ -10,7 +10,8 @@ namespace sentencekv {
 std::vector<uint64_t> DeviceSeeds() { return {1}; }
 
 void CudaBackendTest::SetUp() {
-  auto backend = MakeCudaBackend({.staging_bytes = staging_bytes_});
+  auto backend = MakeCudaBackend({.device_memory_bytes = size_t{1} << 30,
+                                  .staging_bytes = staging_bytes_});
   if (!backend.ok()) {
     const char* required = std::getenv("SENTENCEKV_REQUIRE_CUDA");
     if (required != nullptr && std::string_view(required) == "1") {

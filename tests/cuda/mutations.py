@@ -103,12 +103,28 @@ MUTATIONS = [
     Mutation(
         "error-dropped", "a copy that failed is not told of",
         "kernels/cuda/cuda_streams.cc",
-        "    SKV_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(\n"
-        "        copy.destination, copy.source, copy.size_bytes, kind, "
-        "handle(stream)));",
-        "    (void)cudaMemcpyAsync(copy.destination, copy.source, "
-        "copy.size_bytes, kind,\n                          handle(stream));",
+        "      SKV_RETURN_IF_CUDA_ERROR(\n"
+        "          cudaMemcpyAsync(to, from, size, kind, handle(stream)));",
+        "      (void)cudaMemcpyAsync(to, from, size, kind, handle(stream));",
         "cuda_backend_test", "*FaultsTest.*"),
+    Mutation(
+        "block-reused-early", "a buffer's memory is handed on while copies use "
+        "it", "kernels/cuda/device_arena.cc",
+        "    if (!has_passed) return false;\n", "    (void)has_passed;\n",
+        "cuda_memory_test", "DeviceArenaTest.*"),
+    Mutation(
+        "no-wait-for-block", "operations do not wait for the copies of a block "
+        "that they are given early", "kernels/cuda/device_arena.cc",
+        "    SKV_RETURN_IF_ERROR(streams_.Wait(DeviceStream::kCompute, event));"
+        "\n", "    (void)event;\n",
+        "cuda_memory_test", "DeviceArenaTest.*"),
+    Mutation(
+        "copy-over-pieces", "a copy goes from one piece of pinned memory into "
+        "the next", "kernels/cuda/pinned_pool.cc",
+        "  if (above == blocks_.begin()) return SIZE_MAX;",
+        "  if (above != blocks_.end() || above == blocks_.end()) return "
+        "SIZE_MAX;",
+        "cuda_memory_test", "PinnedPoolTest.NoCopyTouchesTwoPieces"),
     Mutation(
         "event-lost", "an event is not given back when recording fails",
         "kernels/cuda/cuda_streams.cc",

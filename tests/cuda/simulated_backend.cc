@@ -12,6 +12,8 @@ void CudaBackendTest::SetUp() {
   cuda_sim::Reset({.seed = GetParam()});
   const CublasLtTable table = SimulatedCublasLt();
   auto backend = MakeCudaBackend({.cublas_lt = &table,
+                                  .device_memory_bytes = size_t{32} << 20,
+                                  .mark_block = &cuda_sim::MarkBlock,
                                   .staging_bytes = staging_bytes_,
                                   .attention_bytes = size_t{1} << 20,
                                   .product_bytes = 4096});

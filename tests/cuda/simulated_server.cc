@@ -31,6 +31,7 @@ int main(int argc, char** argv) {
       sentencekv::RunDaemon(argc, argv, std::cout, std::cerr, [&] {
         // Protecting and opening memory again takes time for each page.
         return sentencekv::MakeCudaBackend({.cublas_lt = &table,
+                                            .mark_block = &cuda_sim::MarkBlock,
                                             .staging_bytes = 1 << 20,
                                             .attention_bytes = 256 << 10,
                                             .product_bytes = 4096});

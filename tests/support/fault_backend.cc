@@ -36,9 +36,10 @@ absl::Status FaultBackend::Count(const char* method) {
   return status_;
 }
 
-absl::StatusOr<Buffer> FaultBackend::Allocate(size_t size_bytes) {
+absl::StatusOr<Buffer> FaultBackend::DoAllocate(size_t size_bytes,
+                                                MemoryUse use) {
   SKV_RETURN_IF_ERROR(Count("Allocate"));
-  return inner_->Allocate(size_bytes);
+  return inner_->Allocate(size_bytes, use);
 }
 
 absl::Status FaultBackend::CopyToDevice(void* destination, const void* source,

@@ -43,7 +43,9 @@ class FaultBackend final : public Backend {
   std::string description() const override {
     return "fault injection on " + inner_->description();
   }
-  absl::StatusOr<Buffer> Allocate(size_t size_bytes) override;
+  MemoryBudget memory_budget() const override {
+    return inner_->memory_budget();
+  }
   absl::Status CopyToDevice(void* destination, const void* source,
                             size_t size_bytes) override;
   absl::Status CopyToHost(void* destination, const void* source,
@@ -65,6 +67,7 @@ class FaultBackend final : public Backend {
   // Counts a call; the ordered error when it is the one to fail.
   absl::Status Count(const char* method);
 
+  absl::StatusOr<Buffer> DoAllocate(size_t size_bytes, MemoryUse use) override;
   absl::StatusOr<WeightMatrix> DoPackWeights(
       std::span<const MatrixSource> parts, WeightFormat format) override;
   absl::Status DoEmbed(const EmbedParams& params) override;

@@ -29,18 +29,6 @@ class MemoryBackend final : public Backend {
   // From now on copies of pages end with `status`.
   void FailPageCopies(absl::Status status) { copy_status_ = std::move(status); }
 
-  absl::StatusOr<Buffer> Allocate(size_t size_bytes) override {
-    if (size_bytes > limit_bytes_ - allocated_bytes_) {
-      return absl::ResourceExhaustedError(
-          fmt::format("no memory for {} bytes", size_bytes));
-    }
-    const size_t rounded = (size_bytes + 63) / 64 * 64;
-    void* data = std::aligned_alloc(64, rounded == 0 ? 64 : rounded);
-    if (data == nullptr) return absl::ResourceExhaustedError("out of memory");
-    std::memset(data, 0, rounded);
-    allocated_bytes_ += size_bytes;
-    return Buffer(data, size_bytes, &MemoryBackend::Free, this);
-  }
   absl::Status CopyToDevice(void* destination, const void* source,
                             size_t size_bytes) override {
     std::memcpy(destination, source, size_bytes);
@@ -63,6 +51,18 @@ class MemoryBackend final : public Backend {
   }
 
  private:
+  absl::StatusOr<Buffer> DoAllocate(size_t size_bytes, MemoryUse) override {
+    if (size_bytes > limit_bytes_ - allocated_bytes_) {
+      return absl::ResourceExhaustedError(
+          fmt::format("no memory for {} bytes", size_bytes));
+    }
+    const size_t rounded = (size_bytes + 63) / 64 * 64;
+    void* data = std::aligned_alloc(64, rounded == 0 ? 64 : rounded);
+    if (data == nullptr) return absl::ResourceExhaustedError("out of memory");
+    std::memset(data, 0, rounded);
+    allocated_bytes_ += size_bytes;
+    return Buffer(data, size_bytes, &MemoryBackend::Free, this);
+  }
   static void Free(void* context, void* data, size_t size_bytes) {
     static_cast<MemoryBackend*>(context)->allocated_bytes_ -= size_bytes;
     std::free(data);

@@ -136,6 +136,16 @@ std::vector<Text> HostileTexts() {
         RowOf(lengths, 64, {.budget = 9}),
         [](size_t i) { return std::exp2(-static_cast<float>(i)); });
   }
+  // The misfits of one walk and the next: one that fits in between, or none.
+  std::vector<int32_t> walks(9, 60);
+  walks.push_back(3);
+  walks.insert(walks.end(), 10, 60);
+  walks.push_back(3);
+  add("a walk begins with one that fits", RowOf(walks, 64, {.budget = 9}),
+      [](size_t i) { return std::exp2(-static_cast<float>(i)); });
+  std::vector<int32_t> long_ones(300, 60);
+  long_ones[15] = 3;
+  add("15 misfits of equal scores", RowOf(long_ones, 64, {.budget = 9}), equal);
   // The budget is left with a few tokens, for which all texts are searched.
   std::vector<int32_t> pairs(600, 40);
   for (size_t i = 0; i < pairs.size(); i += 15) pairs[i] = 3;

@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "engine/llm_engine.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/memory_budget.h"
 #include "kernels/status_macros.h"
 #include "kernels/version.h"
 #include "server/logging.h"
@@ -322,6 +323,11 @@ absl::Status Daemon::StartEngine(const ServerConfig& config) {
            {{"kv_pages", layout.num_pages},
             {"kv_bytes", layout.total_bytes()},
             {"max_request_tokens", engine_->max_request_tokens()}});
+  const MemoryBudget budget = backend_->memory_budget();
+  if (budget.total_bytes > 0) {
+    LogEvent(spdlog::level::info, "device memory",
+             {{"budget", MemoryBudgetText(budget)}});
+  }
   return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 //
 // SENTENCEKV_SIM_SEEDS sets how many orders of threads and streams the
 // schedules run with (default 3; tests/nightly.sh runs 200).
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -20,6 +21,9 @@
 
 namespace sentencekv {
 namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
 
 constexpr int kContext = 512;
 constexpr int kMaxTokens = 8;
@@ -135,6 +139,13 @@ TEST_F(SimulatedDaemon, GivesTheCpusTokensAloneTogetherAndBesideCancels) {
     EXPECT_EQ(together, first);
     EXPECT_EQ(server.Stop(), 0) << server.log();
   }
+}
+
+TEST_F(SimulatedDaemon, PrintsWhatDeviceMemoryIsHeldFor) {
+  ServerProcess server = StartSimulated(model_, 1);
+  EXPECT_THAT(server.log(),
+              AllOf(HasSubstr("device memory"), HasSubstr("weights"),
+                    HasSubstr("K and V"), HasSubstr("free")));
 }
 
 TEST_F(SimulatedDaemon, EndsWhenTheDeviceIsLost) {

@@ -21,7 +21,6 @@
 
 #include <cstddef>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 
@@ -58,11 +57,6 @@ class Backend {
   // Makes memory from Allocate that was never used cheap to use for the first
   // time, where that is not so anyway. Contents stay. Advice only; any thread.
   virtual void Prepare(void* /*data*/, size_t /*size_bytes*/) {}
-
-  // Device memory that Allocate could still give, where the device tells.
-  virtual std::optional<int64_t> free_memory_bytes() const {
-    return std::nullopt;
-  }
 
   // Whether operations reach only what Allocate gave. Where it is so,
   // AllocateHost gives memory that Transfer reaches; elsewhere that is the same

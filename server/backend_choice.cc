@@ -8,6 +8,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/quoted.h"
 #include "kernels/status_macros.h"
+#include "server/flag_values.h"
 #include "server/logging.h"
 #include "server/server_config.h"
 
@@ -48,8 +49,7 @@ absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(
     case BackendKind::kCuda: {
       absl::StatusOr<std::unique_ptr<Backend>> cuda = MakeCuda(make_cuda);
       if (cuda.ok()) return cuda;
-      return absl::FailedPreconditionError(fmt::format(
-          "--backend=cuda: {}", std::string(cuda.status().message())));
+      return WithFlag("--backend=cuda", cuda.status());
     }
     case BackendKind::kAuto:
       break;

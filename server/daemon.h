@@ -7,7 +7,6 @@
 #include <functional>
 #include <iosfwd>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 
@@ -77,18 +76,6 @@ class Daemon {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<FrontEnd> front_end_;
 };
-
-// Host memory for K and V when --kv_host_memory is 0: a quarter of
-// `physical_bytes`, but no more than `max_running` requests of
-// `context_length` tokens need.
-int64_t DefaultKvHostMemory(int64_t physical_bytes, int64_t page_bytes,
-                            int64_t context_length, int64_t max_running);
-
-// Device memory for K and V when --kv_device_memory is 0: half of what the
-// model leaves free, but no more than the host's pool. A device that does not
-// say what is free gets 1 GiB.
-int64_t DefaultKvDeviceMemory(std::optional<int64_t> free_bytes,
-                              int64_t pool_bytes);
 
 // The name that requests use when --model_name is not given: the file's
 // without ".gguf", or the folder's.

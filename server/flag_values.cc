@@ -115,4 +115,10 @@ absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text) {
   return address;
 }
 
+absl::Status WithFlag(const char* flag, const absl::Status& status) {
+  return absl::Status(
+      status.code(),
+      fmt::format("{}: {}", flag, std::string(status.message())));
+}
+
 }  // namespace sentencekv

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
@@ -34,5 +35,8 @@ struct ListenAddress {
 };
 
 absl::StatusOr<ListenAddress> ParseListenAddress(std::string_view text);
+
+// The same error, told of this flag ("--kv_policy").
+absl::Status WithFlag(const char* flag, const absl::Status& status);
 
 }  // namespace sentencekv

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "fmt/format.h"
+#include "kernels/argument_check.h"
 #include "kernels/check.h"
 #include "kernels/cpu/aligned_memory.h"
 #include "kernels/cpu/attention.h"
@@ -184,11 +185,10 @@ void CpuBackend::Release(void* context, void* data, size_t size_bytes) {
 absl::Status CpuBackend::Copy(const char* operation, void* destination,
                               const void* source, size_t size_bytes) {
   if (size_bytes == 0) return absl::OkStatus();
-  if (destination == nullptr || source == nullptr) {
-    return absl::InvalidArgumentError(
-        fmt::format("{}: {} is null", operation,
-                    destination == nullptr ? "destination" : "source"));
-  }
+  SKV_RETURN_IF_ERROR(ArgumentCheck(operation)
+                          .NotNull("destination", destination)
+                          .NotNull("source", source)
+                          .status());
   std::memcpy(destination, source, size_bytes);
   return absl::OkStatus();
 }

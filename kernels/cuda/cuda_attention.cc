@@ -20,7 +20,8 @@ CudaAttention::CudaAttention(CudaStreams& streams, StagingRing& ring,
       states_(std::move(states)),
       mass_(arena) {}
 
-absl::Status CudaAttention::Run(const AttentionParams& params) {
+template <typename Params>
+absl::Status CudaAttention::Attend(const Params& params) {
   PlanAttention(params, device_, &plan_);
   return Launch({.qkv = params.qkv,
                  .out = params.out,
@@ -29,13 +30,12 @@ absl::Status CudaAttention::Run(const AttentionParams& params) {
                  .scale = params.scale});
 }
 
+absl::Status CudaAttention::Run(const AttentionParams& params) {
+  return Attend(params);
+}
+
 absl::Status CudaAttention::RunSelected(const SelectedAttentionParams& params) {
-  PlanAttention(params, device_, &plan_);
-  return Launch({.qkv = params.qkv,
-                 .out = params.out,
-                 .kv = MakePagedKv(params.kv),
-                 .num_heads = params.num_heads,
-                 .scale = params.scale});
+  return Attend(params);
 }
 
 absl::Status CudaAttention::Launch(AttentionLaunch launch) {

@@ -28,6 +28,9 @@ class CudaAttention {
   absl::Status RunMass(const AttentionMassParams& params);
 
  private:
+  // Run or RunSelected.
+  template <typename Params>
+  absl::Status Attend(const Params& params);
   // Launches plan_, for the sizes of tiles that it has.
   absl::Status Launch(AttentionLaunch launch);
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "kernels/argument_check.h"
 #include "kernels/cuda/bf16_matrix.h"
 #include "kernels/cuda/cuda_attention.h"
 #include "kernels/cuda/cuda_parts.h"
@@ -46,10 +47,6 @@ class CudaBackend final : public Backend {
   absl::Status CopyToHost(void* destination, const void* source,
                           size_t size_bytes) override;
   absl::Status Synchronize() override { return streams_->AwaitAll(); }
-  std::optional<int64_t> free_memory_bytes() const override {
-    const MemoryBudget budget = arena_->budget();
-    return static_cast<int64_t>(budget.free_bytes + budget.releasing_bytes);
-  }
 
   bool has_own_memory() const override { return true; }
   absl::Status Transfer(DeviceStream stream,
@@ -141,10 +138,10 @@ absl::StatusOr<const T*> CudaBackend::SendArray(const T* values,
 
 absl::Status CheckCopy(const char* operation, const void* destination,
                        const void* source) {
-  if (destination != nullptr && source != nullptr) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      fmt::format("{}: {} is null", operation,
-                  destination == nullptr ? "destination" : "source"));
+  return ArgumentCheck(operation)
+      .NotNull("destination", destination)
+      .NotNull("source", source)
+      .status();
 }
 
 absl::StatusOr<Buffer> CudaBackend::DoAllocate(size_t size_bytes,

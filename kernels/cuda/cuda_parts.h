@@ -15,7 +15,6 @@
 
 namespace sentencekv {
 
-// Each part uses those before it.
 // What a backend works with; each part uses those before it.
 struct CudaParts {
   CudaDevice device;

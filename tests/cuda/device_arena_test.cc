@@ -12,6 +12,7 @@
 #include "tests/cuda/arena_program.h"
 #include "tests/cuda/simulated_cublas_lt.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
+#include "tests/support/cuda_sim/nothing_left.h"
 
 namespace sentencekv {
 namespace {
@@ -29,22 +30,6 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeBackend(
                           .staging_bytes = 1024,
                           .attention_bytes = 1024,
                           .product_bytes = 1024});
-}
-
-void ExpectNothingFound() {
-  for (const cuda_sim::Report& report : cuda_sim::TakeReports()) {
-    ADD_FAILURE() << cuda_sim::FindingName(report.finding) << ": "
-                  << report.text;
-  }
-}
-
-void ExpectNothingLeft() {
-  ExpectNothingFound();
-  const cuda_sim::LiveObjects live = cuda_sim::CountLiveObjects();
-  EXPECT_EQ(live.device_bytes, 0);
-  EXPECT_EQ(live.pinned_bytes, 0);
-  EXPECT_EQ(live.streams, 0);
-  EXPECT_EQ(live.events, 0);
 }
 
 // Calls that make the host wait, and those that a driver waits in by itself.
@@ -87,7 +72,7 @@ TEST(DeviceArenaTest, RandomProgramsFindWhatTheyWroteAndTheHostDoesNotWait) {
     num_waits += (*backend)->memory_budget().num_waits;
     all = absl::CancelledError();
     backend->reset();
-    ExpectNothingLeft();
+    cuda_sim::ExpectNothingLeft();
     if (HasFailure()) return;
   }
   // The programs went where memory was short.
@@ -116,7 +101,7 @@ TEST(DeviceArenaTest, WithOtherMemoryNothingWaitsForCopies) {
       EXPECT_EQ((*backend)->memory_budget().num_waits, 0);
     }
     backend->reset();
-    ExpectNothingLeft();
+    cuda_sim::ExpectNothingLeft();
   }
 }
 
@@ -146,7 +131,7 @@ TEST(DeviceArenaTest,
       EXPECT_LE((*backend)->memory_budget().num_waits, 4);
     }
     backend->reset();
-    ExpectNothingLeft();
+    cuda_sim::ExpectNothingLeft();
   }
 }
 
@@ -182,7 +167,7 @@ TEST(DeviceArenaTest, SaysWhatHoldsMemoryWhenThereIsNone) {
         absl::IsResourceExhausted((*backend)->Allocate(SIZE_MAX).status()));
   }
   backend->reset();
-  ExpectNothingLeft();
+  cuda_sim::ExpectNothingLeft();
 }
 
 TEST(DeviceArenaTest, TakesWhatIsFreeButLeavesSomeToTheDriver) {
@@ -194,7 +179,7 @@ TEST(DeviceArenaTest, TakesWhatIsFreeButLeavesSomeToTheDriver) {
               device_bytes - std::min(device_bytes / 8, size_t{1} << 30));
     EXPECT_EQ(cuda_sim::CallsOf("cudaMalloc"), 1);
     backend->reset();
-    ExpectNothingLeft();
+    cuda_sim::ExpectNothingLeft();
   }
 }
 
@@ -205,7 +190,7 @@ TEST(DeviceArenaTest, RefusesMoreThanTheDeviceHas) {
   EXPECT_NE(status.message().find("2097152 bytes of device memory"),
             absl::string_view::npos)
       << status;
-  ExpectNothingLeft();
+  cuda_sim::ExpectNothingLeft();
 }
 
 // Whatever fails, the program can go on, and memory comes back.
@@ -241,13 +226,13 @@ TEST_P(ArenaFaultsTest, EachCallMayFail) {
       has_failed |= cuda_sim::CallsOf(GetParam()) - calls_before >= n;
       ASSERT_TRUE((*backend)->Synchronize().ok());
     }
-    ExpectNothingFound();
+    cuda_sim::ExpectNothingFound();
     cuda_sim::FailCall(GetParam(), int64_t{1} << 40);
     auto all = (*backend)->Allocate(free_bytes);
     EXPECT_TRUE(all.ok()) << all.status();
     all = absl::CancelledError();
     backend->reset();
-    ExpectNothingLeft();
+    cuda_sim::ExpectNothingLeft();
     if (!has_failed || HasFailure()) {
       EXPECT_GT(n, 5) << "calls were made";
       return;

@@ -13,6 +13,7 @@
 #include "tests/cuda/copies_program.h"
 #include "tests/cuda/simulated_cublas_lt.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
+#include "tests/support/cuda_sim/nothing_left.h"
 #include "tests/support/random_matrix.h"
 
 namespace sentencekv {
@@ -82,18 +83,6 @@ absl::Status UseBackend() {
   return is_right ? absl::OkStatus() : absl::DataLossError("wrong contents");
 }
 
-void ExpectNothingLeft() {
-  for (const cuda_sim::Report& report : cuda_sim::TakeReports()) {
-    ADD_FAILURE() << cuda_sim::FindingName(report.finding) << ": "
-                  << report.text;
-  }
-  const cuda_sim::LiveObjects live = cuda_sim::CountLiveObjects();
-  EXPECT_EQ(live.device_bytes, 0);
-  EXPECT_EQ(live.pinned_bytes, 0);
-  EXPECT_EQ(live.streams, 0);
-  EXPECT_EQ(live.events, 0);
-}
-
 // A function whose calls fail, and what the backend's status must name;
 // nullptr: there may be none.
 struct FailingFunction {
@@ -146,7 +135,7 @@ TEST_P(FaultsTest, EveryFailureIsToldAndNothingIsLost) {
   ASSERT_TRUE(status.ok()) << status;
   const int64_t num_calls = cuda_sim::CallsOf(function.name);
   ASSERT_GT(num_calls, 0);
-  ExpectNothingLeft();
+  cuda_sim::ExpectNothingLeft();
   for (int64_t n = 1; n <= num_calls; ++n) {
     SCOPED_TRACE(fmt::format("call {}", n));
     cuda_sim::Reset({.seed = static_cast<uint64_t>(n)});
@@ -158,7 +147,7 @@ TEST_P(FaultsTest, EveryFailureIsToldAndNothingIsLost) {
       EXPECT_NE(failed.message().find(function.told), absl::string_view::npos)
           << failed;
     }
-    ExpectNothingLeft();
+    cuda_sim::ExpectNothingLeft();
   }
 }
 
@@ -183,7 +172,7 @@ TEST(MakeCudaBackendTest, SaysWhatIsMissing) {
     EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
     EXPECT_NE(status.message().find(c.words), absl::string_view::npos)
         << status;
-    ExpectNothingLeft();
+    cuda_sim::ExpectNothingLeft();
   }
 }
 

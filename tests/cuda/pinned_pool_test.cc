@@ -18,6 +18,7 @@
 #include "kernels/cuda/numa_node.h"
 #include "tests/cuda/simulated_cublas_lt.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
+#include "tests/support/cuda_sim/nothing_left.h"
 #include "tests/support/test_files.h"
 
 namespace sentencekv {
@@ -172,9 +173,7 @@ TEST(PinnedPoolTest, NoCopyTouchesTwoPieces) {
                            to->as<uint8_t>() + 100));
   }
   backend->reset();
-  for (const cuda_sim::Report& report : cuda_sim::TakeReports()) {
-    ADD_FAILURE() << report.text;
-  }
+  cuda_sim::ExpectNothingFound();
 }
 
 TEST(NumaNodeTest, MemoryIsBoundToTheNode) {

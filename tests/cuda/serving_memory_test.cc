@@ -11,6 +11,7 @@
 #include "tests/cuda/simulated_cublas_lt.h"
 #include "tests/support/byte_tokenizer.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
+#include "tests/support/cuda_sim/nothing_left.h"
 #include "tests/support/model_runner.h"
 #include "tests/support/tiny_model.h"
 
@@ -99,9 +100,7 @@ TEST(ServingMemoryTest, NothingIsAskedOfTheDriver) {
     }
     EXPECT_EQ(NumDriverAllocations(), calls_before);
   }
-  for (const cuda_sim::Report& report : cuda_sim::TakeReports()) {
-    ADD_FAILURE() << report.text;
-  }
+  cuda_sim::ExpectNothingFound();
   EXPECT_EQ(cuda_sim::CountLiveObjects().device_bytes, 0);
 }
 

@@ -3,6 +3,7 @@
 #include "tests/cuda/backend_under_test.h"
 #include "tests/cuda/simulated_cublas_lt.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
+#include "tests/support/cuda_sim/nothing_left.h"
 
 namespace sentencekv {
 
@@ -25,15 +26,7 @@ void CudaBackendTest::SetUp() {
 
 void CudaBackendTest::TearDown() {
   backend_.reset();
-  for (const cuda_sim::Report& report : cuda_sim::TakeReports()) {
-    ADD_FAILURE() << cuda_sim::FindingName(report.finding) << ": "
-                  << report.text;
-  }
-  const cuda_sim::LiveObjects live = cuda_sim::CountLiveObjects();
-  EXPECT_EQ(live.device_bytes, 0);
-  EXPECT_EQ(live.pinned_bytes, 0);
-  EXPECT_EQ(live.streams, 0);
-  EXPECT_EQ(live.events, 0);
+  cuda_sim::ExpectNothingLeft();
 }
 
 }  // namespace sentencekv

@@ -42,12 +42,9 @@ void Append(const LogprobsOfTokens& more, ToldTokens* tokens) {
 
 v1::GenerateRequest StoryRequest(const std::string& policy, const Story& story,
                                  int32_t max_tokens) {
-  v1::GenerateRequest request;
+  v1::GenerateRequest request = GreedyRequest({}, max_tokens);
   request.set_text(TextOf(story));
-  request.mutable_sampling()->set_temperature(0);
   request.mutable_output()->set_logprobs(0);
-  request.mutable_stop()->set_max_tokens(max_tokens);
-  request.mutable_stop()->set_ignore_eos(true);
   request.mutable_kv()->set_policy(policy);
   if (policy == "sentence-paper") {
     request.mutable_kv()->set_token_budget(80);

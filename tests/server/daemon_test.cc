@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_backend.h"
+#include "server/kv_sizes.h"
 #include "tests/support/test_files.h"
 #include "tests/support/tiny_model.h"
 

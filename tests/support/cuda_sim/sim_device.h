@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "tests/support/cuda_sim/cuda_sim.h"
+#include "tests/support/cuda_sim/nothing_left.h"
 
 namespace cuda_sim {
 
@@ -22,9 +23,7 @@ class SimDevice {
     stream_ = NewStream();
   }
   ~SimDevice() {
-    for (const Report& report : TakeReports()) {
-      ADD_FAILURE() << FindingName(report.finding) << ": " << report.text;
-    }
+    ExpectNothingFound();
     Reset({});
   }
   SimDevice(const SimDevice&) = delete;

@@ -78,8 +78,8 @@ absl::Status SentenceRunner::Score(const ScoreSentencesParams& params) {
     launch.most_entries = std::max(launch.most_entries, item.num_entries);
     launch.sum_entries += item.num_entries;
   }
-  const int64_t workspace_floats = ScoreWorkspaceFloats(
-      params.num_items, launch.sum_entries, params.num_heads, params.head_dim);
+  const int64_t workspace_floats =
+      ScoreWorkspaceFloats(launch.sum_entries, params.num_heads);
   SKV_ASSIGN_OR_RETURN(
       launch.workspace,
       scratch_.AtLeast<float>(workspace_floats + launch.sum_entries));

@@ -1,5 +1,6 @@
 // Scores of sentences for rows and KV heads, from the entries that
-// kernels/cuda/sentence_index_kernels.h writes.
+// kernels/cuda/sentence_index_kernels.h writes, for a host that knows how many
+// there are. For one that does not wait: kernels/cuda/score_rows_kernels.h.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -11,8 +12,8 @@
 
 namespace sentencekv {
 
-// SentenceScoreItem in device memory; all pointers are to device memory (or to
-// pinned host memory: each is read or written once).
+// SentenceScoreItem in device memory; all pointers are to device memory (scores
+// may also be pinned host memory: they are written once).
 struct ScoreSentencesTask {
   SentenceIndexKind kind = SentenceIndexKind::kMean;
   const float* q = nullptr;  // [heads, D], turned
@@ -41,11 +42,9 @@ struct ScoreSentencesLaunch {
   float* workspace = nullptr;  // ScoreWorkspaceFloats
 };
 
-// Queries as they score, [tasks, heads, D], and scores of each head, [heads,
-// entries of all tasks].
-constexpr int64_t ScoreWorkspaceFloats(int64_t num_tasks, int64_t sum_entries,
-                                       int64_t num_heads, int64_t head_dim) {
-  return num_heads * (num_tasks * head_dim + sum_entries);
+// Scores of each head, [heads, entries of all tasks].
+constexpr int64_t ScoreWorkspaceFloats(int64_t sum_entries, int64_t num_heads) {
+  return num_heads * sum_entries;
 }
 
 // cudaErrorInvalidValue where D is no multiple of 8 in 8..256.

@@ -107,8 +107,8 @@ void AskDevice(cuda_sim::SimDevice& device, int64_t heads,
   launch.num_heads = heads;
   launch.head_dim = questions->at(0).entries->dim;
   launch.scale = kScale;
-  launch.workspace = device.Device<float>(ScoreWorkspaceFloats(
-      launch.num_tasks, launch.sum_entries, heads, launch.head_dim));
+  launch.workspace =
+      device.Device<float>(ScoreWorkspaceFloats(launch.sum_entries, heads));
   EXPECT_EQ(LaunchScoreSentences(launch, device.stream()), cudaSuccess);
   for (size_t i = 0; i < tasks.size(); ++i) {
     Question& question = questions->at(i);

@@ -119,7 +119,6 @@ KERNELS = {
         "IndexKernel": Kernel(128, 4 * 2 * D),
     },
     "sentence_score_kernels": {
-        "BlendKernel": Kernel(256),
         "VectorsKernel": Kernel(128, 4 * 4 * D, hot=True),
         "SignsKernel": Kernel(256, 4 * 8 * 4 * D, hot=True),
         "SoftmaxKernel": Kernel(512, 4 * HEADS_OF_A_KV_HEAD, hot=True),

@@ -1,5 +1,8 @@
 // ChooseKernel: a block of 512 threads has a row and KV head. Grid: rows x KV
 // heads. One after the other, with barriers between:
+//   0. scores, where LaunchScoreRows has left exponents: softmax over the
+//      sentences for each query head, their sum, and the prior
+//      (kernels/cuda/sentence_scores.h)
 //   1. the sentences for the budget (kernels/cuda/sentence_choice.h): commonly
 //      three passes over scores and ends, and one warp through some fifty
 //      sorted sentences
@@ -12,7 +15,9 @@
 // pages of N slots: 8 S bytes, S / 8 more with a reuse bonus, 16 N; 4 C where
 // pages may lie on the device as a whole, and 4 for each miss. Writes besides
 // the counts: S / 8 + 16 C of the table, 12 C of lists, 16 for each miss.
-// Passes after the first find scores and ends in the cache.
+// Passes after the first find scores and ends in the cache. Making scores of
+// exponents reads 12 S bytes for each query head, 4 S of the prior and the
+// query, and writes 4 S for each query head, 4 S of scores and the query's sum.
 //
 // Shared memory: 16 KiB or 2 bytes a page of the longest sequence, whichever is
 // more; 8 bytes for 32 pages, 1 bit a sentence, 4 KiB for sorting, 12 bytes for
@@ -25,6 +30,7 @@
 #include "kernels/cuda/chosen_pages.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/row_scoring.h"
 #include "kernels/cuda/sentence_choice.h"
 #include "kernels/cuda/slot_placement.h"
 
@@ -37,6 +43,9 @@ static_assert(kMostChoiceSentences <= int64_t{kRankBins} * kMostSorted);
 constexpr int kMostSharedBytes = 227 * 1024;
 // Of pages, chosen pages and slots: shared memory has no room for as many.
 constexpr int64_t kMostRoom = 1 << 20;
+
+// Of a KV head: where bins lie later, scoring has a number for each.
+constexpr int64_t kMostHeads = 2 * kRankBins;
 
 // Where the parts of a block's shared memory begin, in bytes.
 struct SharedPlan {
@@ -105,7 +114,7 @@ class Choice {
     __syncthreads();
     int num_pages = 0;
     unsigned flags = 0;
-    if (!FitsRoom()) {
+    if (!FitsRoom(launch_, row_)) {
       flags = kRowTooLong;
     } else if (row_.num_tokens > 0) {
       num_pages = ChooseAndPlace(&flags);
@@ -125,12 +134,6 @@ class Choice {
   }
 
  private:
-  __device__ bool FitsRoom() const {
-    return row_.num_sentences <= launch_.most_sentences &&
-           row_.num_tokens <= launch_.most_pages * kPageTokens &&
-           row_.num_slots <= launch_.most_slots;
-  }
-
   // Gives the length of the list.
   __device__ int ChooseAndPlace(unsigned* flags) {
     std::byte* const table =
@@ -139,16 +142,14 @@ class Choice {
             HeadTableBytes(launch_.most_slots, launch_.most_sentences);
     auto* const last_choice = reinterpret_cast<uint32_t*>(
         table + launch_.most_slots * sizeof(RunSlot));
-    const bool is_whole =
-        row_.num_sentences == 0 || row_.num_tokens <= row_.num_dense;
-    const RankedSentences sentences = {
-        launch_.scores + choice_ * launch_.most_sentences,
-        row_.ends,
-        last_choice,
-        row_.reuse_factor,
-        row_.num_sentences,
-        row_.num_sink,
-        row_.num_tokens - row_.num_recent};
+    const bool is_whole = row_.is_whole();
+    const RankedSentences sentences = {is_whole ? nullptr : Scores(),
+                                       row_.ends,
+                                       last_choice,
+                                       row_.reuse_factor,
+                                       row_.num_sentences,
+                                       row_.num_sink,
+                                       row_.num_tokens - row_.num_recent};
     if (!is_whole) {
       SentenceChoice(sentences,
                      {SharedAt<unsigned>(0), SharedAt<unsigned>(0) + kRankBins,
@@ -184,6 +185,17 @@ class Choice {
          counts_})
         .Run();
     return num_chosen;
+  }
+
+  // [num_sentences]; of LaunchScoreRows' exponents they are made here.
+  __device__ const float* Scores() const {
+    if (launch_.scoring.rows == nullptr) {
+      return launch_.scores + choice_ * launch_.most_sentences;
+    }
+    const SentenceScoring scoring = ScoringOf(launch_, choice_);
+    FinishScores(scoring, SharedAt<float>(0), scoring.exponents);
+    __syncthreads();
+    return scoring.exponents;
   }
 
   __device__ const int32_t* WholePages() const {
@@ -236,7 +248,8 @@ cudaError_t LaunchChoose(const ChooseLaunch& launch, cudaStream_t stream) {
   if (launch.most_sentences % 32 != 0 ||
       launch.most_sentences > kMostChoiceSentences ||
       launch.most_pages % 32 != 0 || launch.most_pages > kMostRoom ||
-      launch.most_chosen > kMostRoom || launch.most_slots > kMostRoom) {
+      launch.most_chosen > kMostRoom || launch.most_slots > kMostRoom ||
+      launch.scoring.num_heads > kMostHeads) {
     return cudaErrorInvalidValue;
   }
   const SharedPlan plan = PlanShared(launch);

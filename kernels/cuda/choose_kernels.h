@@ -5,6 +5,9 @@
 // One launch a layer. Grid and arguments say nothing about lengths: those are
 // read from `rows`, so that a captured launch stays true while texts grow.
 //
+// Scores are either there, or LaunchScoreRows goes before, and the choice makes
+// scores of its exponents: kernels/cuda/score_rows_kernels.h.
+//
 // For attention_kernels.h the lists are choices: of tile i, `pages` and `masks`
 // are `runs` and `masks`, page_begin is choice x most_chosen, and the launch's
 // kv has page_stride one run and head_stride 0. The kernel writes the tiles'
@@ -20,6 +23,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_kernels.h"
+#include "kernels/cuda/score_rows_kernels.h"
 
 namespace sentencekv {
 
@@ -60,6 +64,11 @@ struct ChoosingRow {
   // a whole, its other KV heads behind it; -1: it does not. Null: none does.
   const int32_t* whole_pages = nullptr;
   std::byte* tables = nullptr;  // [L][G] of HeadTableBytes, aligned to 16 bytes
+
+  // Whether all tokens are chosen, whatever the scores.
+  __host__ __device__ bool is_whole() const {
+    return num_sentences == 0 || num_tokens <= num_dense;
+  }
 };
 
 // K and V that a step lacks; kernels/cuda/gather_kernels.h copies them.
@@ -100,7 +109,8 @@ struct ChooseLaunch {
   int64_t num_rows = 0;
   int64_t num_kv_heads = 0;
   int64_t layer = 0;
-  const float* scores = nullptr;  // [choices][most_sentences]
+  const float* scores = nullptr;  // [choices][most_sentences], or
+  RowScoring scoring;             // what they are made of
   // Room, for every row. A step needs as many slots as it chooses pages; twice
   // as many keep what the steps before have read.
   int64_t most_sentences = 0;  // a multiple of 32

@@ -115,6 +115,10 @@ KERNELS = {
         "GatherRowsKernel": Kernel(256),
         "RoundRowsKernel": Kernel(256, hot=True),
     },
+    "score_rows_kernels": {
+        "ScoreRowsKernel": Kernel(128, 4 * 4 * D, hot=True),
+        "SignRowsKernel": Kernel(256, 4 * 8 * 4 * D, hot=True),
+    },
     "sentence_index_kernels": {
         "IndexKernel": Kernel(128, 4 * 2 * D),
     },

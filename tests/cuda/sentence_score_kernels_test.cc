@@ -239,7 +239,7 @@ TEST_F(CudaSentenceScore, QueriesAreBlended) {
   for (int64_t i = 0; i < 4; ++i) {
     question.q = Random(2 * 16);
     question.num_summed = i;
-    ExpectCpu(2, {question}, 3);
+    ExpectCpu(2, {question}, 20);
     std::vector<Question> asked = {question};
     AskCpu(2, &asked);
     question.query_sum = asked[0].query_sum;

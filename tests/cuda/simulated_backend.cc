@@ -1,3 +1,5 @@
+#include <numeric>
+
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "tests/cuda/backend_under_test.h"
@@ -7,7 +9,11 @@
 
 namespace sentencekv {
 
-std::vector<uint64_t> DeviceSeeds() { return {1, 2, 3, 4, 5}; }
+std::vector<uint64_t> DeviceSeeds() {
+  std::vector<uint64_t> seeds(20);
+  std::iota(seeds.begin(), seeds.end(), 1);
+  return seeds;
+}
 
 void CudaBackendTest::SetUp() {
   cuda_sim::Reset({.seed = GetParam()});

@@ -2,6 +2,7 @@
 // order of its threads, and lets the right ones pass with right results.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@ namespace sentencekv {
 namespace {
 
 using cuda_sim::Finding;
+using cuda_sim::OperationCount;
 using cuda_sim::Report;
 using cuda_sim::SimDevice;
 
@@ -162,6 +164,15 @@ TEST(SimulatedDeviceTest, ComputesWhatTheKernelsSay) {
       all);
 }
 
+// Of all launches so far.
+OperationCount CountOf(const std::string& name) {
+  for (const OperationCount& count : cuda_sim::OperationCounts()) {
+    if (count.name == name) return count;
+  }
+  ADD_FAILURE() << "no " << name << " was launched";
+  return {};
+}
+
 TEST(SimulatedDeviceTest, CountsBytesOnceALaunch) {
   SimDevice device(1);
   SampleLaunch launch;
@@ -174,15 +185,44 @@ TEST(SimulatedDeviceTest, CountsBytesOnceALaunch) {
               cudaSuccess);
   }
   ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-  bool is_found = false;
-  for (const cuda_sim::OperationCount& count : cuda_sim::OperationCounts()) {
-    if (count.name != "TwoSums") continue;
-    is_found = true;
-    EXPECT_EQ(count.launches, 3);
-    EXPECT_EQ(count.bytes_read, 3 * int64_t{kCount} * 4);
-    EXPECT_EQ(count.bytes_written, 3 * int64_t{kBlocks} * 4);
-  }
-  EXPECT_TRUE(is_found);
+  const OperationCount count = CountOf("TwoSums");
+  EXPECT_EQ(count.launches, 3);
+  EXPECT_EQ(count.bytes_read, 3 * int64_t{kCount} * 4);
+  EXPECT_EQ(count.bytes_written, 3 * int64_t{kBlocks} * 4);
+  EXPECT_EQ(count.host_bytes_read, 0);
+  EXPECT_EQ(count.host_bytes_written, 0);
+}
+
+// What a kernel or copy reads or writes in host memory goes over the link.
+TEST(SimulatedDeviceTest, CountsBytesOverTheLink) {
+  SimDevice device(1);
+  const std::vector<float> input = Input();
+  SampleLaunch launch;
+  launch.out = device.Pinned<float>(kCount);
+  launch.in = device.Upload(input);
+  launch.count = kCount;
+  const auto launch_sums = [&] {
+    ASSERT_EQ(LaunchSample(Sample::kTwoSums, launch, kBlocks, kThreads,
+                           device.stream()),
+              cudaSuccess);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  };
+  launch_sums();
+  EXPECT_EQ(CountOf("TwoSums").host_bytes_read, 0);
+  EXPECT_EQ(CountOf("TwoSums").host_bytes_written, int64_t{kBlocks} * 4);
+  float* const pinned = device.Pinned<float>(kCount);
+  std::copy_n(input.begin(), kCount, pinned);
+  launch.in = pinned;
+  launch_sums();
+  EXPECT_EQ(CountOf("TwoSums").host_bytes_read, int64_t{kCount} * 4);
+  EXPECT_EQ(CountOf("TwoSums").host_bytes_written, 2 * int64_t{kBlocks} * 4);
+  // Of Upload and Download.
+  const auto input_bytes = static_cast<int64_t>(input.size() * sizeof(float));
+  EXPECT_EQ(CountOf("copy to device").host_bytes_read, input_bytes);
+  EXPECT_EQ(CountOf("copy to device").host_bytes_written, 0);
+  (void)device.Download(device.Upload(input), 10);
+  EXPECT_EQ(CountOf("copy to host").host_bytes_read, 0);
+  EXPECT_EQ(CountOf("copy to host").host_bytes_written, 10 * 4);
 }
 
 }  // namespace

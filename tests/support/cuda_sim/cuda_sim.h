@@ -78,6 +78,9 @@ struct OperationCount {
   int64_t launches = 0;
   int64_t bytes_read = 0;  // each byte once a launch
   int64_t bytes_written = 0;
+  // Of these, what lies in host memory: it goes over the link.
+  int64_t host_bytes_read = 0;
+  int64_t host_bytes_written = 0;
 };
 std::vector<OperationCount> OperationCounts();
 

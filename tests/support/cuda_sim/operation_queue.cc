@@ -57,6 +57,15 @@ int64_t Bytes(const std::vector<Interval>& intervals) {
   return bytes;
 }
 
+int64_t HostBytes(const std::vector<Interval>& intervals) {
+  int64_t bytes = 0;
+  for (const Interval& i : intervals) {
+    if (IsInDeviceArena(i.begin)) continue;
+    bytes += static_cast<int64_t>(i.end - i.begin);
+  }
+  return bytes;
+}
+
 void CheckAgainstOthers(const CUstream_st::Queued& operation,
                         const OperationAccess& access) {
   for (const Done& other : Q().done) {
@@ -80,12 +89,10 @@ void Count(const Work& work, const OperationAccess& access) {
   ++count.launches;
   count.bytes_read += Bytes(access.reads);
   count.bytes_written += Bytes(access.writes);
-  for (const Interval& i : access.writes) {
-    if (!IsInDeviceArena(i.begin)) {
-      ++Q().host_writes;
-      break;
-    }
-  }
+  count.host_bytes_read += HostBytes(access.reads);
+  const int64_t host_bytes_written = HostBytes(access.writes);
+  count.host_bytes_written += host_bytes_written;
+  if (host_bytes_written > 0) ++Q().host_writes;
 }
 
 bool IsReady(const CUstream_st& stream) {

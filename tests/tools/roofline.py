@@ -241,6 +241,9 @@ def main():
         print(counted)
     for line in wrong:
         print(line, file=sys.stderr)
+    if wrong:
+        print(f"if launches were meant to change: {sys.argv[0]} "
+              f"{options.program} --write {options.check}", file=sys.stderr)
     return 1 if wrong else 0
 
 

@@ -274,7 +274,9 @@ std::vector<int32_t> DeviceChoices::KeptSentences(int64_t choice,
                            room_.most_slots * sizeof(RunSlot)),
                        room_.most_sentences / 32);
   std::vector<int32_t> sentences;
-  for (int32_t i = 0; i < num_sentences_[static_cast<size_t>(row)]; ++i) {
+  const int64_t count = std::min<int64_t>(
+      num_sentences_[static_cast<size_t>(row)], room_.most_sentences);
+  for (int32_t i = 0; i < count; ++i) {
     if ((words[static_cast<size_t>(i / 32)] >> (i % 32) & 1) != 0) {
       sentences.push_back(i);
     }

@@ -126,6 +126,16 @@ MUTATIONS = [
         "SIZE_MAX;",
         "cuda_memory_test", "PinnedPoolTest.NoCopyTouchesTwoPieces"),
     Mutation(
+        "scores-read-early", "sentences are ranked while other threads still "
+        "make scores", "kernels/cuda/choose_kernels.cu",
+        "scoring.exponents);\n    __syncthreads();\n", "scoring.exponents);\n",
+        "cuda_choice_test", "CudaScoreRows.*"),
+    Mutation(
+        "only-short-texts", "blocks end with what all of them take at once",
+        "kernels/cuda/score_rows_kernels.cu",
+        "int64_t{gridDim.x} * kVectorThreads,", "scoring.num_entries,",
+        "cuda_choice_test", "CudaScoreRows.*"),
+    Mutation(
         "event-lost", "an event is not given back when recording fails",
         "kernels/cuda/cuda_streams.cc",
         "    idle_.push_back(event);\n    return CudaStatus(error, "

@@ -21,6 +21,7 @@ asan          all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan          all tests under ThreadSanitizer
 fuzz          each libFuzzer target for $fuzz_seconds seconds
 cuda          the daemon on the simulated device, with 200 orders of its streams
+cuda-asan     tests of the CUDA engine and of the simulated device, as under asan
 mutations     the CUDA engine broken in one place at a time: its tests must fail
 soak          $soak_requests requests that end in every way there is
 stream-gaps   gaps in 16 streams while a prompt of 8,000 tokens comes in
@@ -58,6 +59,20 @@ run_fuzz() {
 run_cuda() {
   deploy/build.sh --tests simulated_daemon_test &&
     SENTENCEKV_SIM_SEEDS=200 build/release/bin/simulated_daemon_test
+}
+
+run_cuda_asan() {
+  local failed=0 test
+  local tests=(cuda_{attention,backend,choice,memory}_test
+    simulated_{faults,graphs,kernels,matrices,memory,streams}_test)
+  cmake --preset cuda-asan -DSENTENCEKV_BUILD_TESTS=ON &&
+    cmake --build --preset cuda-asan -j "$(nproc)" --target "${tests[@]}" ||
+    return 1
+  for test in "${tests[@]}"; do
+    echo "== $test"
+    "build/cuda-asan/bin/$test" --gtest_brief=1 || failed=1
+  done
+  return $failed
 }
 
 run_mutations() { tests/cuda/mutations.py; }

@@ -11,6 +11,7 @@
 #include "tests/support/cuda_sim/access_check.h"
 #include "tests/support/cuda_sim/fiber_state.h"
 #include "tests/support/cuda_sim/report.h"
+#include "tests/support/cuda_sim/stack_switch.h"
 
 // Declared const for the code of a thread; these are theirs.
 uint3 threadIdx;
@@ -20,7 +21,7 @@ uint3 gridDim;
 
 namespace cuda_sim {
 
-thread_local RunningThread* running_thread = nullptr;
+constinit thread_local RunningThread* running_thread = nullptr;
 
 namespace {
 
@@ -30,6 +31,17 @@ using boost::context::detail::make_fcontext;
 using boost::context::detail::transfer_t;
 
 constexpr int kMaxThreads = 1024;
+
+Stack StackOf(int thread) {
+  return {E().stacks + thread * kStackBytes, kStackBytes};
+}
+
+// Leaves a fibre for the scheduler, for good.
+[[noreturn]] void EndFiber() {
+  BeforeSwitch(E().scheduler_stack, nullptr);
+  jump_fcontext(E().scheduler, nullptr);
+  __builtin_unreachable();
+}
 
 }  // namespace
 
@@ -57,7 +69,10 @@ void Wait(const char* name, Place place) {
   Fiber* self = E().running;
   self->waits_in = name;
   self->waits_at = place;
+  void* kept = nullptr;
+  BeforeSwitch(E().scheduler_stack, &kept);
   const transfer_t back = jump_fcontext(E().scheduler, nullptr);
+  AfterSwitch(kept);
   E().scheduler = back.fctx;
 }
 
@@ -88,13 +103,14 @@ void ReturnFromThread(Fiber* self) {
 }
 
 void RunFiber(transfer_t from) {
+  E().scheduler_stack = AfterSwitch(nullptr);
   E().scheduler = from.fctx;
   auto* self = static_cast<Fiber*>(from.data);
   running_thread = &self->thread;
   E().launch->run_thread(E().launch->call);
   running_thread = nullptr;
   ReturnFromThread(self);
-  jump_fcontext(E().scheduler, nullptr);
+  EndFiber();
 }
 
 void PrepareBlock(const KernelLaunch& launch, int64_t block) {
@@ -153,7 +169,10 @@ void RunBlock(Random* random) {
     e.ready.pop_back();
     e.running = fiber;
     threadIdx = fiber->index;
+    void* kept = nullptr;
+    BeforeSwitch(StackOf(fiber->number), &kept);
     const transfer_t back = jump_fcontext(fiber->context, fiber);
+    AfterSwitch(kept);
     fiber->context = back.fctx;
     running_thread = nullptr;
     if (e.has_failed) return;
@@ -166,6 +185,7 @@ void RunBlock(Random* random) {
 void RunKernel(const KernelLaunch& launch, Random* random) {
   Executor& e = E();
   e.launch = &launch;
+  if (e.has_failed) ForgetFrames({e.stacks, kMaxThreads * kStackBytes});
   e.has_failed = false;
   e.num_threads =
       static_cast<int>(launch.block.x * launch.block.y * launch.block.z);
@@ -197,8 +217,7 @@ void FailThread(Finding finding, const std::string& text) {
                         FunctionName(e.launch->kernel), e.running->number,
                         blockIdx.x, blockIdx.y, blockIdx.z, text));
   e.has_failed = true;
-  jump_fcontext(e.scheduler, nullptr);
-  __builtin_unreachable();
+  EndFiber();
 }
 
 }  // namespace cuda_sim

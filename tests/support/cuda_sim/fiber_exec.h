@@ -36,7 +36,9 @@ struct SharedCopy {
   int group;
 };
 
-inline constexpr size_t kStackBytes = 64 * 1024;
+// Also for frames that a sanitizer has made larger; what is not used takes no
+// memory.
+inline constexpr size_t kStackBytes = 256 * 1024;
 
 // What the access checks know of the thread that runs.
 struct RunningThread {
@@ -47,7 +49,7 @@ struct RunningThread {
   int copy_group = 0;
 };
 // nullptr outside of kernels, and while code of the simulator runs.
-extern thread_local RunningThread* running_thread;
+extern constinit thread_local RunningThread* running_thread;
 
 // Whether `address` lies in the stack of any thread of a kernel.
 bool IsThreadStack(uintptr_t address);

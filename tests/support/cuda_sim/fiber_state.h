@@ -11,6 +11,7 @@
 
 #include "cuda_sim/fiber_calls.h"
 #include "tests/support/cuda_sim/fiber_exec.h"
+#include "tests/support/cuda_sim/stack_switch.h"
 
 namespace cuda_sim {
 
@@ -49,6 +50,7 @@ struct Executor {
   const KernelLaunch* launch = nullptr;
   Fiber* running = nullptr;
   boost::context::detail::fcontext_t scheduler = nullptr;
+  Stack scheduler_stack;
   bool has_failed = false;
   int num_threads = 0;
   int num_returned = 0;

@@ -7,6 +7,10 @@ import json
 # operations in each of a multiplication with addition.
 HBM_BYTES_PER_SECOND = 3.35e12
 F32_PER_SECOND = 67e12 / 2
+# An addition whose sign a bit says: turning it is an integer operation, of which
+# a processor does half as many (CUDA C++ Programming Guide, "Arithmetic
+# Instructions").
+SIGNED_PER_SECOND = F32_PER_SECOND / 2
 # PCIe 5 with 16 lanes, one way, by copy engines.
 LINK_BYTES_PER_SECOND = 50e9
 SECONDS_PER_LAUNCH = 3e-6
@@ -83,15 +87,15 @@ class Counts:
                 everything - to_device - to_host, to_device, to_host)
         return kernels
 
-    def additions(self, part, tokens, rows):
-        """In f32, of a layer, by the shape: each entry, and for `sign` each
-        token, with all query heads."""
+    def arithmetic_seconds(self, part, tokens, rows):
+        """Of a layer, by the shape: each entry, and for `sign` each token, with
+        every dimension of all query heads."""
         if part not in ("mean", "sign"):
             return 0
-        vectors = self.choices(tokens)["sentences_of_text"]
+        seconds = self.choices(tokens)["sentences_of_text"] / F32_PER_SECOND
         if part == "sign":
-            vectors += tokens
-        return rows * vectors * HEADS * HEAD_DIM
+            seconds += tokens / SIGNED_PER_SECOND
+        return rows * HEADS * HEAD_DIM * seconds
 
 
 class Step:
@@ -111,9 +115,9 @@ class Step:
             layer, once = added(of_layer.values()), added(of_step.values())
             of_parts += [scaled(layer, LAYERS), once]
             self.layer_launches += layer.launches
-            adding = counts.additions(part, tokens, rows) / F32_PER_SECOND
             self.device_seconds += LAYERS * max(
-                layer.hbm / HBM_BYTES_PER_SECOND, adding)
+                layer.hbm / HBM_BYTES_PER_SECOND,
+                counts.arithmetic_seconds(part, tokens, rows))
             self.device_seconds += once.hbm / HBM_BYTES_PER_SECOND
         self.traffic = added(of_parts)
         self.link_seconds = self.traffic.to_device / LINK_BYTES_PER_SECOND

@@ -33,6 +33,7 @@ def counts():
         record("full", "MmaKernel<__nv_bfloat16, 128>", 300, 30),
         record("mean", "VectorsKernel", 50, 5),
         record("mean", "IndexKernel<__nv_bfloat16>", 240, 24, steps=24),
+        record("sign", "SignRowsKernel", 50, 10),
         record("chosen", "GatherRunsKernel", 44, 40, steps=4, launches=4,
                host_read=40),
         json.dumps({"choices": 32, "tokens": TOKENS, "sentences_of_text": 170,
@@ -75,14 +76,23 @@ class StepTest(unittest.TestCase):
         self.assertClose(step.seconds(1e-6), device + 162e-6 + 1)
         self.assertClose(step.seconds(1e-6, link_is_hidden=True), 1)
 
-    def test_additions_are_waited_for_where_they_take_longer(self):
-        step = roofline_model.Step(counts(), "sentence, mean", TOKENS)
-        # The launches of a layer that scores move 66 bytes.
-        adding = 170 * 32 * 128 / roofline_model.F32_PER_SECOND
-        self.assertGreater(adding, 66 / roofline_model.HBM_BYTES_PER_SECOND)
-        rest = 32 * (1100 + 11) + 5507
-        self.assertClose(step.device_seconds, 32 * adding +
-                               rest / roofline_model.HBM_BYTES_PER_SECOND)
+    def test_arithmetic_is_waited_for_where_it_takes_longer(self):
+        rest = (32 * (1100 + 11) + 5507) / roofline_model.HBM_BYTES_PER_SECOND
+        products = 32 * 128 / roofline_model.F32_PER_SECOND
+        for policy, own_bytes, scoring in (
+                # Scores of 170 sentences move 66 bytes of a layer.
+                ("sentence, mean", 66, 170 * products),
+                # A token's signs are turned at half the rate.
+                ("sentence, sign", 60, (170 + 2 * TOKENS) * products)):
+            self.assertGreater(
+                scoring, own_bytes / roofline_model.HBM_BYTES_PER_SECOND)
+            step = roofline_model.Step(counts(), policy, TOKENS)
+            self.assertClose(step.device_seconds, 32 * scoring + rest)
+
+    def test_bytes_are_waited_for_where_they_take_longer(self):
+        step = roofline_model.Step(counts(), "full", TOKENS)
+        self.assertClose(step.device_seconds, (32 * 1430 + 5507) /
+                         roofline_model.HBM_BYTES_PER_SECOND)
 
 
 class ComplaintsTest(unittest.TestCase):

@@ -62,7 +62,7 @@ run_cuda() {
 }
 
 run_cuda_asan() {
-  local failed=0 test
+  local failed=0 test leaks
   local tests=(cuda_{attention,backend,choice,memory}_test
     simulated_{faults,graphs,kernels,matrices,memory,streams}_test)
   cmake --preset cuda-asan -DSENTENCEKV_BUILD_TESTS=ON &&
@@ -70,7 +70,10 @@ run_cuda_asan() {
     return 1
   for test in "${tests[@]}"; do
     echo "== $test"
-    "build/cuda-asan/bin/$test" --gtest_brief=1 || failed=1
+    # A thread stopped by a finding never leaves its frames, nor what they own.
+    case $test in simulated_*) leaks=0 ;; *) leaks=1 ;; esac
+    ASAN_OPTIONS=detect_leaks=$leaks \
+      "build/cuda-asan/bin/$test" --gtest_brief=1 || failed=1
   done
   return $failed
 }

@@ -18,6 +18,10 @@
 namespace sentencekv {
 namespace {
 
+// Signs are looked at in the sentences that are best without them, with so many
+// more tokens than are chosen (docs/quality.md).
+constexpr int64_t kRefinedBeyondBudget = 1024;
+
 // How much the prior counts for the next token of a sequence.
 float PriorWeight(const SentenceSettings& settings,
                   const CachedSequence& sequence) {
@@ -195,6 +199,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
            .scores = scores,
            .signs = index.signs(input.layer, g),
            .ends = row.spans.ends.data(),
+           .num_refined = state.settings.limits.budget + kRefinedBeyondBudget,
            .query_sum =
                query_sum == nullptr ? nullptr : query_sum + g * group_width,
            .num_summed = state.num_summed(),

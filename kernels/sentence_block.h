@@ -2,16 +2,16 @@
 // head), blocks of 16 entries. A block has one or two vectors, so that a score
 // is a vertical sum over D as it is for keys:
 //
-//   [vectors] of: [D][16] int8, then [16] f32: what their elements are in units
-//   of
+//   [vectors] of: [D][16] int8, or [16][D] where a score takes one entry at a
+//   time, then [16] f32: what their elements are in units of
 //
 //   kMean    the mean of the sentence's keys (SentenceKV, arXiv 2504.00970,
 //            equation 1)
 //   kMinMax  middle and half width of the box around the keys: q . middle +
 //            |q| . half is the bound of Quest (arXiv 2406.10774)
-//   kSign    mean and mean absolute deviation: a key is about mean + deviation
-//            x sign(key - mean). The signs lie apart, by position: strips of 16
-//            tokens, [D] uint16, bit t for token t of the strip
+//   kSign    mean, and [16][D] mean absolute deviation: a key is about mean +
+//            deviation x sign(key - mean). The signs lie apart, by position:
+//            strips of 16 tokens, [D] uint16, bit t for token t of the strip
 #pragma once
 
 #include <cstdint>

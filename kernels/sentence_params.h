@@ -46,6 +46,10 @@ struct SentenceScoreItem {
   // begins at position 0; host memory, [num_entries].
   const std::byte* signs = nullptr;
   const int32_t* ends = nullptr;
+  // Tokens whose signs are looked at: those of the sentences that score best
+  // when every key is its sentence's mean, by bins of scores (ScoreBin), whole
+  // ones. 0: all.
+  int64_t num_refined = 0;
   // The query that scores is (1 - blend) q + blend x the mean of the q since
   // num_summed was 0. query_sum, [num_heads, D], is their sum: overwritten when
   // num_summed is 0, else added to. Null: the query is q.

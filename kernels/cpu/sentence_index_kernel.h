@@ -45,10 +45,11 @@ inline void ForStrips(const KvLayerView& kv, const SentenceIndexItem& item,
   }
 }
 
-// Writes values[d] * factor as slot `slot` of a block's vector.
+// Writes values[d] * factor as slot `slot` of a block's vector; its elements
+// lie `stride` apart from `first` on.
 inline void WriteEntryVector(const float* values, float factor,
-                             int64_t head_dim, int64_t slot,
-                             std::byte* vector) {
+                             int64_t head_dim, int64_t slot, int64_t first,
+                             int64_t stride, std::byte* vector) {
   float highest = 0;
   for (int64_t d = 0; d < head_dim; ++d) {
     const float magnitude = __builtin_fabsf(values[d]);
@@ -58,7 +59,7 @@ inline void WriteEntryVector(const float* values, float factor,
   for (int64_t d = 0; d < head_dim; ++d) {
     const auto value =
         static_cast<int8_t>(__builtin_lrintf(values[d] * inverse));
-    vector[d * kBlockEntries + slot] = static_cast<std::byte>(value);
+    vector[first + d * stride] = static_cast<std::byte>(value);
   }
   const float unit = highest / 127.0f * factor;
   __builtin_memcpy(vector + head_dim * kBlockEntries +
@@ -159,17 +160,19 @@ void IndexSentenceAs(const KvLayerView& kv, const SentenceIndexItem& item,
   float* const b = scratch + head_dim;
   if (item.kind == SentenceIndexKind::kMinMax) {
     BoundKeys<kType>(kv, item, kv_head, a, b);
-    WriteEntryVector(a, 1.0f, head_dim, slot, block);
-    WriteEntryVector(b, 1.0f, head_dim, slot, second);
+    WriteEntryVector(a, 1.0f, head_dim, slot, slot, kBlockEntries, block);
+    WriteEntryVector(b, 1.0f, head_dim, slot, slot, kBlockEntries, second);
     return;
   }
   SumKeys<kType>(kv, item, kv_head, a);
-  WriteEntryVector(a, inverse_count, head_dim, slot, block);
+  WriteEntryVector(a, inverse_count, head_dim, slot, slot, kBlockEntries,
+                   block);
   if (item.kind == SentenceIndexKind::kMean) return;
   for (int64_t d = 0; d < head_dim; ++d) a[d] *= inverse_count;
   SignKeys<kType>(kv, item, kv_head, a, b,
                   item.signs + kv_head * item.sign_stride);
-  WriteEntryVector(b, inverse_count, head_dim, slot, second);
+  WriteEntryVector(b, inverse_count, head_dim, slot, slot * head_dim, 1,
+                   second);
 }
 
 void IndexSentence(const KvLayerView& kv, const SentenceIndexItem& item,

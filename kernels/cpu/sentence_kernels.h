@@ -24,12 +24,26 @@ struct SentenceKernels {
 // Query heads that go through a block of entries together.
 inline constexpr int64_t kScoreHeads = 4;
 
+// Bins of scores, which are at least 0: those that share exponent and 2 bits of
+// the fraction.
+inline constexpr uint32_t kScoreBins = 1u << 10;
+
+static inline uint32_t ScoreBin(float score) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &score, sizeof(bits));
+  return (bits >> 31) != 0 ? 0 : bits >> 21;  // NaN may have a sign
+}
+
+// Floats of a query among others: whole vectors of every level, and bytes too.
+static inline int64_t QueryWidth(int64_t head_dim) {
+  return (head_dim + 63) / 64 * 64;
+}
+
 static inline int64_t ScoreScratchFloats(int64_t num_entries, int64_t num_heads,
                                          int64_t head_dim) {
-  // Scores of kScoreHeads and their sum; queries, their magnitudes, and the
-  // weights of signs.
-  return (kScoreHeads + 1) * kBlockEntries * SentenceBlocks(num_entries) +
-         2 * num_heads * head_dim + kScoreHeads * head_dim;
+  const int64_t padded = kBlockEntries * SentenceBlocks(num_entries);
+  return (3 + 2 * num_heads) * padded +
+         (num_heads + kScoreHeads + 1) * QueryWidth(head_dim);
 }
 
 }  // namespace sentencekv

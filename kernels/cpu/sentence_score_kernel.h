@@ -13,10 +13,13 @@ namespace sentencekv {
 namespace {
 
 constexpr int64_t kBlockVectors = kBlockEntries / Simd::kLanes;
-// scores[h][16] (+)= (q[h] . vector of each entry) * factor, for kHeads heads.
+
+// scores[h][16] (+)= (q[h] . vector of each entry) * factor, for kHeads heads,
+// whose queries lie `width` apart.
 template <int kHeads>
 void ScoreVector(const std::byte* vector, const float* q, int64_t head_dim,
-                 float factor, bool add, float* scores, int64_t stride) {
+                 int64_t width, float factor, bool add, float* scores,
+                 int64_t stride) {
   Simd::Vec sums[kHeads][kBlockVectors];
   for (auto& row : sums) {
     for (Simd::Vec& sum : row) sum = Simd::Zero();
@@ -28,8 +31,7 @@ void ScoreVector(const std::byte* vector, const float* q, int64_t head_dim,
           Simd::LoadI8(vector + d * kBlockEntries + j * Simd::kLanes);
       SKV_UNROLL
       for (int h = 0; h < kHeads; ++h) {
-        sums[h][j] =
-            Simd::Fma(Simd::Set(q[h * head_dim + d]), entry, sums[h][j]);
+        sums[h][j] = Simd::Fma(Simd::Set(q[h * width + d]), entry, sums[h][j]);
       }
     }
   }
@@ -47,85 +49,245 @@ void ScoreVector(const std::byte* vector, const float* q, int64_t head_dim,
 }
 
 inline void ScoreVectorHeads(int64_t heads, const std::byte* vector,
-                             const float* q, int64_t head_dim, float factor,
-                             bool add, float* scores, int64_t stride) {
+                             const float* q, int64_t head_dim, int64_t width,
+                             float factor, bool add, float* scores,
+                             int64_t stride) {
   switch (heads) {
     case 1:
-      return ScoreVector<1>(vector, q, head_dim, factor, add, scores, stride);
+      return ScoreVector<1>(vector, q, head_dim, width, factor, add, scores,
+                            stride);
     case 2:
-      return ScoreVector<2>(vector, q, head_dim, factor, add, scores, stride);
+      return ScoreVector<2>(vector, q, head_dim, width, factor, add, scores,
+                            stride);
     case 3:
-      return ScoreVector<3>(vector, q, head_dim, factor, add, scores, stride);
+      return ScoreVector<3>(vector, q, head_dim, width, factor, add, scores,
+                            stride);
     default:
-      return ScoreVector<4>(vector, q, head_dim, factor, add, scores, stride);
+      return ScoreVector<4>(vector, q, head_dim, width, factor, add, scores,
+                            stride);
   }
 }
 
-// Adds softmax(scores) to `out`; both have room for whole vectors.
-inline void AddSoftmax(float* scores, int64_t count, float* out) {
-  const Simd::Vec inverse = Simd::Set(ToPowers(scores, count));
+// Adds to `out` the shares of the entries in the sum of weights x 2^exponents;
+// without weights each counts once. `powers` is overwritten, and may be
+// `exponents`. All have room for whole blocks, and what lies behind the last
+// entry has a weight of 0.
+inline void AddShares(const float* exponents, const float* weights,
+                      int64_t count, float* powers, float* out) {
+  const int64_t padded = SentenceBlocks(count) * kBlockEntries;
+  if (powers != exponents) {
+    for (int64_t i = 0; i < padded; i += Simd::kLanes) {
+      Simd::Store(powers + i, Simd::Load(exponents + i));
+    }
+  }
+  float inverse = ToPowers(powers, count);
+  if (weights != nullptr) {
+    Simd::Vec total = Simd::Zero();
+    for (int64_t i = 0; i < count; i += Simd::kLanes) {
+      const Simd::Vec power =
+          Simd::Mul(Simd::Load(powers + i), Simd::Load(weights + i));
+      Simd::Store(powers + i, power);
+      total = Simd::Add(total, power);
+    }
+    inverse = 1.0f / Simd::Sum(total);
+  }
   for (int64_t i = 0; i < count; i += Simd::kLanes) {
-    Simd::Store(out + i, Simd::Fma(Simd::Load(scores + i), inverse,
+    Simd::Store(out + i, Simd::Fma(Simd::Load(powers + i), Simd::Set(inverse),
                                    Simd::Load(out + i)));
   }
 }
 
-// The queries that score: blended, when the item says so.
-inline void BlendQueries(const SentenceScoreItem& item, int64_t count,
-                         float* q) {
-  if (item.query_sum == nullptr) {
-    for (int64_t i = 0; i < count; ++i) q[i] = item.q[i];
-    return;
-  }
+// The queries that score, a head every `stride` floats: blended, when the item
+// says so.
+inline void BlendQueries(const SentenceScoreItem& item, int64_t num_heads,
+                         int64_t head_dim, int64_t stride, float* queries) {
   const float of_mean = item.blend / static_cast<float>(item.num_summed + 1);
-  for (int64_t i = 0; i < count; ++i) {
-    const float before = item.num_summed == 0 ? 0.0f : item.query_sum[i];
-    item.query_sum[i] = before + item.q[i];
-    q[i] = (1.0f - item.blend) * item.q[i] + of_mean * item.query_sum[i];
+  for (int64_t h = 0; h < num_heads; ++h) {
+    const float* const from = item.q + h * head_dim;
+    float* const sum =
+        item.query_sum == nullptr ? nullptr : item.query_sum + h * head_dim;
+    float* const q = queries + h * stride;
+    for (int64_t d = 0; d < head_dim; ++d) {
+      q[d] = from[d];
+      if (sum == nullptr) continue;
+      sum[d] = (item.num_summed == 0 ? 0.0f : sum[d]) + from[d];
+      q[d] = (1.0f - item.blend) * from[d] + of_mean * sum[d];
+    }
+    for (int64_t d = head_dim; d < stride; ++d) q[d] = 0;
+  }
+}
+
+// One item's numbers. Arrays of entries have room for whole blocks.
+struct ItemScores {
+  const SentenceScoreItem& item;
+  int64_t num_heads;
+  int64_t head_dim;
+  float factor;       // of a product of q and an entry, to be an exponent
+  int64_t width;      // floats of a query: D and zeros
+  int64_t padded;     // floats of an array of entries
+  float* total;       // [entries]: the result
+  float* coarse;      // [entries]: the result of means alone
+  float* powers;      // [entries]
+  float* queries;     // [heads][width]
+  float* magnitudes;  // [width]
+  std::byte* signs;   // [kScoreHeads][width] int8
+  float* exponents;   // [heads][entries]
+  float* weights;     // [heads][entries]: tokens, or a sum over them
+
+  void Clear(float* out) const {
+    for (int64_t i = 0; i < padded; ++i) {
+      out[i] = item.prior != nullptr && i < item.num_entries
+                   ? item.prior_weight * item.prior[i]
+                   : 0.0f;
+    }
+  }
+  // The exponents that vectors of entries give.
+  void ScoreVectors() const;
+  // Of kSign: every token counts as if its key were the mean.
+  void WeighByTokens() const;
+  // Lists the entries that score best by `coarse`, in whole bins, until they
+  // have item.num_refined tokens.
+  int64_t ListBest(int32_t* entries) const;
+  // Puts what the signs of its tokens say in place of the number of tokens.
+  void Refine(int64_t entry) const;
+  void AddAllShares(bool keep_exponents, float* out) const {
+    for (int64_t h = 0; h < num_heads; ++h) {
+      float* const from = exponents + h * padded;
+      AddShares(from,
+                item.kind == SentenceIndexKind::kSign ? weights + h * padded
+                                                      : nullptr,
+                item.num_entries, keep_exponents ? powers : from, out);
+    }
+  }
+};
+
+void ItemScores::ScoreVectors() const {
+  const int64_t block_bytes = SentenceBlockBytes(item.kind, head_dim);
+  for (int64_t h = 0; h < num_heads; h += kScoreHeads) {
+    const int64_t heads =
+        num_heads - h < kScoreHeads ? num_heads - h : kScoreHeads;
+    const float* const q = queries + h * width;
+    if (item.kind == SentenceIndexKind::kMinMax) {
+      for (int64_t i = 0; i < heads * width; ++i) {
+        magnitudes[i] = __builtin_fabsf(q[i]);
+      }
+    }
+    for (int64_t b = 0; b < padded / kBlockEntries; ++b) {
+      const std::byte* block = item.blocks + b * block_bytes;
+      float* const out = exponents + h * padded + b * kBlockEntries;
+      ScoreVectorHeads(heads, block, q, head_dim, width, factor,
+                       /*add=*/false, out, padded);
+      if (item.kind != SentenceIndexKind::kMinMax) continue;
+      ScoreVectorHeads(heads, block + SentenceVectorBytes(head_dim), magnitudes,
+                       head_dim, width, factor, /*add=*/true, out, padded);
+    }
+  }
+}
+
+void ItemScores::WeighByTokens() const {
+  int32_t begin = 0;
+  for (int64_t e = 0; e < item.num_entries; ++e) {
+    weights[e] = static_cast<float>(item.ends[e] - begin);
+    begin = item.ends[e];
+  }
+  for (int64_t e = item.num_entries; e < padded; ++e) weights[e] = 0;
+  for (int64_t h = 1; h < num_heads; ++h) {
+    __builtin_memcpy(weights + h * padded, weights,
+                     static_cast<size_t>(padded) * sizeof(float));
+  }
+}
+
+int64_t ItemScores::ListBest(int32_t* entries) const {
+  int32_t tokens[kScoreBins] = {};
+  const auto tokens_of = [this](int64_t e) {
+    return item.ends[e] - (e == 0 ? 0 : item.ends[e - 1]);
+  };
+  for (int64_t e = 0; e < item.num_entries; ++e) {
+    tokens[ScoreBin(coarse[e])] += tokens_of(e);
+  }
+  uint32_t first = kScoreBins;
+  for (int64_t left = item.num_refined; first > 0 && left > 0;) {
+    left -= tokens[--first];
+  }
+  int64_t count = 0;
+  for (int64_t e = 0; e < item.num_entries; ++e) {
+    entries[count] = static_cast<int32_t>(e);
+    count += ScoreBin(coarse[e]) >= first ? 1 : 0;
+  }
+  return count;
+}
+
+void ItemScores::Refine(int64_t entry) const {
+  const std::byte* const deviations =
+      item.blocks +
+      entry / kBlockEntries * SentenceBlockBytes(item.kind, head_dim) +
+      SentenceVectorBytes(head_dim);
+  const int64_t slot = entry % kBlockEntries;
+  const float unit = reinterpret_cast<const float*>(
+      deviations + head_dim * kBlockEntries)[slot];
+  for (int64_t h = 0; h < num_heads; h += kScoreHeads) {
+    const int64_t heads =
+        num_heads - h < kScoreHeads ? num_heads - h : kScoreHeads;
+    SignWeights weighed[kScoreHeads];
+    for (int64_t i = 0; i < heads; ++i) {
+      weighed[i] =
+          WeighSigns(queries + (h + i) * width, deviations + slot * head_dim,
+                     unit * factor, width, signs + i * width);
+    }
+    PowerSum sums[kScoreHeads];
+    SumSignsOfHeads(heads, item.signs, entry == 0 ? 0 : item.ends[entry - 1],
+                    item.ends[entry], weighed, head_dim, sums);
+    for (int64_t i = 0; i < heads; ++i) {
+      exponents[(h + i) * padded + entry] += sums[i].highest;
+      weights[(h + i) * padded + entry] = sums[i].sum;
+    }
   }
 }
 
 void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
                int64_t head_dim, float scale, float* scratch) {
-  const int64_t num_blocks = SentenceBlocks(item.num_entries);
-  const int64_t padded = num_blocks * kBlockEntries;
-  const int64_t block_bytes = SentenceBlockBytes(item.kind, head_dim);
-  const int64_t width = num_heads * head_dim;
-  const float factor = scale * kLog2E;
-  float* const total = scratch;
-  float* const scores = total + padded;
-  float* const q = scores + kScoreHeads * padded;
-  float* const magnitudes = q + width;
-  float* const weights = magnitudes + width;
-  for (int64_t i = 0; i < padded; ++i) {
-    total[i] = item.prior != nullptr && i < item.num_entries
-                   ? item.prior_weight * item.prior[i]
-                   : 0.0f;
+  const int64_t padded = SentenceBlocks(item.num_entries) * kBlockEntries;
+  const int64_t width = QueryWidth(head_dim);
+  const auto take = [&scratch](int64_t count) {
+    float* const taken = scratch;
+    scratch += count;
+    return taken;
+  };
+  const ItemScores scores = {
+      .item = item,
+      .num_heads = num_heads,
+      .head_dim = head_dim,
+      .factor = scale * kLog2E,
+      .width = width,
+      .padded = padded,
+      .total = take(padded),
+      .coarse = take(padded),
+      .powers = take(padded),
+      .queries = take(num_heads * width),
+      .magnitudes = take(kScoreHeads * width),
+      .signs = reinterpret_cast<std::byte*>(take(width)),
+      .exponents = take(num_heads * padded),
+      .weights = take(num_heads * padded),
+  };
+  BlendQueries(item, num_heads, head_dim, width, scores.queries);
+  scores.ScoreVectors();
+  if (item.kind == SentenceIndexKind::kSign) {
+    scores.WeighByTokens();
+    if (item.num_refined == 0) {
+      for (int64_t e = 0; e < item.num_entries; ++e) scores.Refine(e);
+    } else {
+      scores.Clear(scores.coarse);
+      scores.AddAllShares(/*keep_exponents=*/true, scores.coarse);
+      auto* const best = reinterpret_cast<int32_t*>(scores.powers);
+      const int64_t count = scores.ListBest(best);
+      for (int64_t i = 0; i < count; ++i) scores.Refine(best[i]);
+    }
   }
-  BlendQueries(item, width, q);
-  for (int64_t i = 0; i < width; ++i) magnitudes[i] = __builtin_fabsf(q[i]);
-  for (int64_t h = 0; h < num_heads; h += kScoreHeads) {
-    const int64_t heads =
-        num_heads - h < kScoreHeads ? num_heads - h : kScoreHeads;
-    for (int64_t b = 0; b < num_blocks; ++b) {
-      const std::byte* block = item.blocks + b * block_bytes;
-      float* const out = scores + b * kBlockEntries;
-      ScoreVectorHeads(heads, block, q + h * head_dim, head_dim, factor,
-                       /*add=*/false, out, padded);
-      if (item.kind != SentenceIndexKind::kMinMax) continue;
-      ScoreVectorHeads(heads, block + SentenceVectorBytes(head_dim),
-                       magnitudes + h * head_dim, head_dim, factor,
-                       /*add=*/true, out, padded);
-    }
-    if (item.kind == SentenceIndexKind::kSign) {
-      AddSigns(item, heads, q + h * head_dim, head_dim, factor, weights, scores,
-               padded);
-    }
-    for (int64_t i = 0; i < heads; ++i) {
-      AddSoftmax(scores + i * padded, item.num_entries, total);
-    }
+  scores.Clear(scores.total);
+  scores.AddAllShares(/*keep_exponents=*/false, scores.total);
+  for (int64_t i = 0; i < item.num_entries; ++i) {
+    item.scores[i] = scores.total[i];
   }
-  for (int64_t i = 0; i < item.num_entries; ++i) item.scores[i] = total[i];
 }
 
 }  // namespace

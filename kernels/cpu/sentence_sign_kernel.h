@@ -1,5 +1,9 @@
 // What the signs of a sentence's tokens say of a query, in the Simd of the
 // including file's level. Included only through sentence_score_kernel.h.
+//
+// A token's exponent is the sum over d of +-w[d], where w[d] = q[d]
+// deviation[d] is rounded to 8 bits, so that four dimensions of a lane's token
+// are one multiplication, and the sum is exact: the same on every machine.
 #pragma once
 
 #include "kernels/cpu/sentence_kernels.h"
@@ -10,114 +14,138 @@
 namespace sentencekv {
 namespace {
 
-// Lower than any score, and yet a number.
-constexpr float kLowestScore = -1e30f;
+// Lower than any exponent, and yet a number.
+constexpr float kLowestExponent = -1e30f;
 
-constexpr int64_t kSignVectors = kPageTokens / Simd::kLanes;
+constexpr int64_t kStripSigns = kPageTokens / Simd::kLanes;
+// Vectors of exponents that a sum takes at once: of sentences up to 64 tokens,
+// wherever they begin, all but a few.
+constexpr int64_t kSignVectors = 4 * kStripSigns;
 
-// Logarithm of a sum of powers of two, one sum a lane.
-struct LogSum {
-  Simd::Vec highest = Simd::Set(kLowestScore);
+// A sum of powers of two: `sum` x 2^`highest`.
+struct PowerSum {
+  float highest;
+  float sum;
+};
+
+// The same, one in each lane.
+struct PowerSums {
+  Simd::Vec highest = Simd::Set(kLowestExponent);
   Simd::Vec sum = Simd::Zero();
 
-  // Adds 2^x in the lanes of `bits`.
-  void Add(Simd::Vec x, uint32_t bits) {
-    const Simd::Vec most =
-        Simd::Max(Simd::Pick(bits, x, Simd::Set(kLowestScore)), highest);
-    const Simd::Vec power = Simd::Exp2NonPositive(Simd::Sub(x, most));
-    sum = Simd::Fma(sum, Simd::Exp2NonPositive(Simd::Sub(highest, most)),
-                    Simd::Pick(bits, power, Simd::Zero()));
+  void Add(const Simd::Vec* exponents, int64_t count) {
+    Simd::Vec most = highest;
+    for (int64_t i = 0; i < count; ++i) most = Simd::Max(exponents[i], most);
+    sum = Simd::Mul(sum, Simd::Exp2NonPositive(Simd::Sub(highest, most)));
+    for (int64_t i = 0; i < count; ++i) {
+      sum =
+          Simd::Add(sum, Simd::Exp2NonPositive(Simd::Sub(exponents[i], most)));
+    }
     highest = most;
   }
-  float Get() const {
+  // A lane that was given nothing but kLowestExponent adds nothing.
+  PowerSum Get() const {
     const float most = Simd::MaxLane(highest);
-    const Simd::Vec scaled = Simd::Mul(
-        sum, Simd::Exp2NonPositive(Simd::Sub(highest, Simd::Set(most))));
-    return most + __builtin_log2f(Simd::Sum(scaled));
+    return {most, Simd::Sum(Simd::Mul(sum, Simd::Exp2NonPositive(Simd::Sub(
+                                               highest, Simd::Set(most)))))};
   }
 };
 
-// What the signs of one sentence's tokens say of kHeads heads: the logarithm of
-// the sum over tokens of 2^(sum over d of +-weights[h][d]). The weights of a
-// head lie head_dim apart.
-template <int kHeads>
-void ScoreSigns(const std::byte* signs, int64_t begin, int64_t end,
-                const float* weights, int64_t head_dim, float* out) {
-  LogSum logs[kHeads];
-  // With every sign negative; a positive one adds its weight twice.
-  float lowest[kHeads];
-  for (int h = 0; h < kHeads; ++h) {
-    lowest[h] = 0;
-    for (int64_t d = 0; d < head_dim; ++d)
-      lowest[h] -= weights[h * head_dim + d];
+// The weights of one head for one entry.
+struct SignWeights {
+  const std::byte* elements;  // int8 [SignWidth(D)], zeros behind D
+  float unit;                 // what they are in units of
+  float lowest;               // the exponent of a token below all means
+};
+
+// Rounds q[d] * deviation[d] * factor to `elements`. `q` and `deviation` may be
+// read up to SignWidth(D); q is 0 behind D.
+inline SignWeights WeighSigns(const float* q, const std::byte* deviation,
+                              float factor, int64_t width,
+                              std::byte* elements) {
+  Simd::Vec highest = Simd::Zero();
+  for (int64_t d = 0; d < width; d += Simd::kLanes) {
+    const Simd::Vec weight =
+        Simd::Mul(Simd::Load(q + d), Simd::LoadI8(deviation + d));
+    highest =
+        Simd::Max(Simd::Max(weight, Simd::Sub(Simd::Zero(), weight)), highest);
   }
+  const float most = Simd::MaxLane(highest);
+  const Simd::Vec inverse = Simd::Set(most > 0 ? 127.0f / most : 0.0f);
+  for (int64_t d = 0; d < width; d += Simd::kLanes) {
+    const Simd::Vec weight =
+        Simd::Mul(Simd::Load(q + d), Simd::LoadI8(deviation + d));
+    Simd::StoreI8(elements + d, Simd::Mul(weight, inverse));
+  }
+  Simd::Ints total = Simd::ZeroInts();
+  for (int64_t d = 0; d < width; d += 4 * Simd::kLanes) {
+    total = Simd::AddDots(total, Simd::SetQuads(0x01010101),
+                          Simd::LoadQuads(elements + d));
+  }
+  const float unit = most / 127.0f * factor;
+  return {elements, unit, -unit * Simd::Sum(Simd::ToFloats(total))};
+}
+
+// The sums over the tokens begin..end-1 of 2^exponent, for kHeads heads.
+template <int kHeads>
+void SumSigns(const std::byte* signs, int64_t begin, int64_t end,
+              const SignWeights* weights, int64_t head_dim, PowerSum* out) {
+  PowerSums sums[kHeads];
+  Simd::Vec exponents[kHeads][kSignVectors];
+  int64_t count = 0;
   for (int64_t strip = begin / kPageTokens; strip * kPageTokens < end;
        ++strip) {
     const auto* above = reinterpret_cast<const uint16_t*>(
         signs + strip * SignStripBytes(head_dim));
     const uint32_t tokens = PageTokenBits(strip, begin, end);
-    for (int64_t j = 0; j < kSignVectors; ++j) {
-      const int64_t shift = j * Simd::kLanes;
-      Simd::Vec sums[kHeads];
+    for (int64_t j = 0; j < kStripSigns; ++j, ++count) {
+      const int64_t first = j * Simd::kLanes;
+      Simd::Ints dots[kHeads];
       SKV_UNROLL
-      for (int h = 0; h < kHeads; ++h) sums[h] = Simd::Zero();
-      for (int64_t d = 0; d < head_dim; ++d) {
-        const uint32_t bits = static_cast<uint32_t>(above[d]) >> shift;
+      for (int h = 0; h < kHeads; ++h) dots[h] = Simd::ZeroInts();
+      for (int64_t d = 0; d < head_dim; d += 4) {
+        const Simd::Quads bits = Simd::BitQuads(above + d, first);
         SKV_UNROLL
         for (int h = 0; h < kHeads; ++h) {
-          sums[h] = Simd::Add(
-              sums[h], Simd::Pick(bits, Simd::Set(weights[h * head_dim + d]),
-                                  Simd::Zero()));
+          int32_t four;
+          __builtin_memcpy(&four, weights[h].elements + d, sizeof(four));
+          dots[h] = Simd::AddDots(dots[h], bits, Simd::SetQuads(four));
         }
       }
+      const Simd::Vec per_bit = Simd::PerBit(first);
+      SKV_UNROLL
       for (int h = 0; h < kHeads; ++h) {
-        const Simd::Vec score =
-            Simd::Fma(Simd::Set(2.0f), sums[h], Simd::Set(lowest[h]));
-        logs[h].Add(score, tokens >> shift);
+        // Above a mean the weight counts once more than not at all: twice.
+        const Simd::Vec exponent = Simd::Fma(
+            Simd::Mul(Simd::ToFloats(dots[h]), per_bit),
+            Simd::Set(2.0f * weights[h].unit), Simd::Set(weights[h].lowest));
+        exponents[h][count] =
+            Simd::Pick(tokens >> first, exponent, Simd::Set(kLowestExponent));
       }
     }
+    if (count < kSignVectors) continue;
+    for (int h = 0; h < kHeads; ++h) sums[h].Add(exponents[h], count);
+    count = 0;
   }
-  for (int h = 0; h < kHeads; ++h) out[h] = logs[h].Get();
+  for (int h = 0; h < kHeads; ++h) {
+    sums[h].Add(exponents[h], count);
+    out[h] = sums[h].Get();
+  }
 }
 
-inline void ScoreSignsHeads(int64_t heads, const std::byte* signs,
-                            int64_t begin, int64_t end, const float* weights,
-                            int64_t head_dim, float* out) {
+inline void SumSignsOfHeads(int64_t heads, const std::byte* signs,
+                            int64_t begin, int64_t end,
+                            const SignWeights* weights, int64_t head_dim,
+                            PowerSum* out) {
   switch (heads) {
     case 1:
-      return ScoreSigns<1>(signs, begin, end, weights, head_dim, out);
+      return SumSigns<1>(signs, begin, end, weights, head_dim, out);
     case 2:
-      return ScoreSigns<2>(signs, begin, end, weights, head_dim, out);
+      return SumSigns<2>(signs, begin, end, weights, head_dim, out);
     case 3:
-      return ScoreSigns<3>(signs, begin, end, weights, head_dim, out);
+      return SumSigns<3>(signs, begin, end, weights, head_dim, out);
     default:
-      return ScoreSigns<4>(signs, begin, end, weights, head_dim, out);
-  }
-}
-
-// Adds what the tokens' signs say to the scores of the means.
-inline void AddSigns(const SentenceScoreItem& item, int64_t heads,
-                     const float* q, int64_t head_dim, float factor,
-                     float* weights, float* scores, int64_t stride) {
-  for (int64_t e = 0; e < item.num_entries; ++e) {
-    const std::byte* deviation =
-        item.blocks +
-        e / kBlockEntries * SentenceBlockBytes(item.kind, head_dim) +
-        SentenceVectorBytes(head_dim);
-    const int64_t slot = e % kBlockEntries;
-    const float unit = factor * reinterpret_cast<const float*>(
-                                    deviation + head_dim * kBlockEntries)[slot];
-    for (int64_t d = 0; d < head_dim; ++d) {
-      const float width = unit * static_cast<float>(static_cast<int8_t>(
-                                     deviation[d * kBlockEntries + slot]));
-      for (int64_t h = 0; h < heads; ++h) {
-        weights[h * head_dim + d] = q[h * head_dim + d] * width;
-      }
-    }
-    float logs[kScoreHeads];
-    ScoreSignsHeads(heads, item.signs, e == 0 ? 0 : item.ends[e - 1],
-                    item.ends[e], weights, head_dim, logs);
-    for (int64_t h = 0; h < heads; ++h) scores[h * stride + e] += logs[h];
+      return SumSigns<4>(signs, begin, end, weights, head_dim, out);
   }
 }
 

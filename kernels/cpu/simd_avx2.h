@@ -117,6 +117,44 @@ struct Simd {
     const Vec root = Exp2NonPositive(_mm256_min_ps(Set(126.0f), half));
     return Mul(root, root);
   }
+
+  static void StoreI8(std::byte* to, Vec x) {
+    const __m256i ints = _mm256_cvtps_epi32(x);
+    const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(ints),
+                                           _mm256_extracti128_si256(ints, 1));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(to),
+                     _mm_packs_epi16(shorts, shorts));
+  }
+  using Ints = __m256i;
+  using Quads = __m256i;
+  static Ints ZeroInts() { return _mm256_setzero_si256(); }
+  static Quads LoadQuads(const std::byte* from) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  }
+  static Quads SetQuads(int32_t four) { return _mm256_set1_epi32(four); }
+  static Quads BitQuads(const uint16_t* words, int64_t first) {
+    uint64_t four;
+    __builtin_memcpy(&four, words, sizeof(four));
+    // Byte i of each lane is the byte of word i that has the lanes' bits.
+    const __m256i bytes = _mm256_shuffle_epi8(
+        _mm256_set1_epi64x(static_cast<int64_t>(four >> first)),
+        _mm256_set1_epi32(0x06040200));
+    return _mm256_and_si256(
+        bytes, _mm256_setr_epi32(0x01010101, 0x02020202, 0x04040404, 0x08080808,
+                                 0x10101010, 0x20202020, 0x40404040,
+                                 static_cast<int>(0x80808080)));
+  }
+  static Vec PerBit(int64_t /*first*/) {
+    return _mm256_setr_ps(0x1p0f, 0x1p-1f, 0x1p-2f, 0x1p-3f, 0x1p-4f, 0x1p-5f,
+                          0x1p-6f, 0x1p-7f);
+  }
+  static Ints AddDots(Ints sums, Quads a, Quads b) {
+    // Two products, each at most 128 x 127, fit 16 bits.
+    const __m256i pairs = _mm256_maddubs_epi16(a, b);
+    return _mm256_add_epi32(sums,
+                            _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  static Vec ToFloats(Ints x) { return _mm256_cvtepi32_ps(x); }
 };
 
 }  // namespace

@@ -100,6 +100,39 @@ struct Simd {
                             _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT));
   }
   static Vec Exp2(Vec x) { return Exp2NonPositive(x); }  // scalef saturates
+
+  static void StoreI8(std::byte* to, Vec x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
+  }
+  using Ints = __m512i;
+  using Quads = __m512i;
+  static Ints ZeroInts() { return _mm512_setzero_si512(); }
+  static Quads LoadQuads(const std::byte* from) {
+    return _mm512_loadu_si512(from);
+  }
+  static Quads SetQuads(int32_t four) { return _mm512_set1_epi32(four); }
+  static Quads BitQuads(const uint16_t* words, int64_t /*first*/) {
+    int64_t four;
+    __builtin_memcpy(&four, words, sizeof(four));
+    // Byte i of a lane below 8 is the low byte of word i, of others the high.
+    const __m512i low_bytes = _mm512_set1_epi32(0x06040200);
+    const __m512i bytes = _mm512_mask_add_epi8(low_bytes, 0xffffffff00000000,
+                                               low_bytes, _mm512_set1_epi8(1));
+    const __m512i bits = _mm512_broadcast_i32x8(_mm256_setr_epi32(
+        0x01010101, 0x02020202, 0x04040404, 0x08080808, 0x10101010, 0x20202020,
+        0x40404040, static_cast<int>(0x80808080)));
+    return _mm512_and_si512(_mm512_shuffle_epi8(_mm512_set1_epi64(four), bytes),
+                            bits);
+  }
+  static Vec PerBit(int64_t /*first*/) {
+    return _mm512_broadcast_f32x8(_mm256_setr_ps(
+        0x1p0f, 0x1p-1f, 0x1p-2f, 0x1p-3f, 0x1p-4f, 0x1p-5f, 0x1p-6f, 0x1p-7f));
+  }
+  static Ints AddDots(Ints sums, Quads a, Quads b) {
+    return _mm512_dpbusd_epi32(sums, a, b);
+  }
+  static Vec ToFloats(Ints x) { return _mm512_cvtepi32_ps(x); }
 };
 
 }  // namespace

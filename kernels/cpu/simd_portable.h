@@ -117,6 +117,55 @@ struct Simd {
     const Vec root = Exp2NonPositive(half > Set(126.0f) ? Set(126.0f) : half);
     return root * root;
   }
+
+  static void StoreI8(std::byte* to, Vec x) {
+    for (int i = 0; i < kLanes; ++i) {
+      to[i] = static_cast<std::byte>(__builtin_lrintf(x[i]));
+    }
+  }
+  typedef Bits Ints;
+  // Byte i of lane l is at 4 l + i.
+  struct Quads {
+    int8_t bytes[4 * kLanes];
+  };
+  static Ints ZeroInts() { return Ints{}; }
+  static Quads LoadQuads(const std::byte* from) {
+    Quads x;
+    __builtin_memcpy(&x, from, sizeof(x));
+    return x;
+  }
+  static Quads SetQuads(int32_t four) {
+    Quads x;
+    for (int l = 0; l < kLanes; ++l) {
+      __builtin_memcpy(x.bytes + 4 * l, &four, sizeof(four));
+    }
+    return x;
+  }
+  static Quads BitQuads(const uint16_t* words, int64_t first) {
+    Quads x;
+    const int64_t byte = first / 8 * 8;
+    for (int l = 0; l < kLanes; ++l) {
+      const int bit = 1 << (first % 8 + l);
+      for (int i = 0; i < 4; ++i) {
+        x.bytes[4 * l + i] = static_cast<int8_t>((words[i] >> byte) & bit);
+      }
+    }
+    return x;
+  }
+  static Vec PerBit(int64_t first) {
+    const Vec four = {0x1p0f, 0x1p-1f, 0x1p-2f, 0x1p-3f};
+    return first % 8 == 0 ? four : four * Set(0x1p-4f);
+  }
+  static Ints AddDots(Ints sums, Quads a, Quads b) {
+    for (int l = 0; l < kLanes; ++l) {
+      for (int i = 0; i < 4; ++i) {
+        sums[l] +=
+            static_cast<uint8_t>(a.bytes[4 * l + i]) * b.bytes[4 * l + i];
+      }
+    }
+    return sums;
+  }
+  static Vec ToFloats(Ints x) { return __builtin_convertvector(x, Vec); }
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "kernels/cpu/sentence_kernels.h"
 #include "kernels/sentence_block.h"
 #include "tests/support/cpu_levels.h"
 #include "tests/support/paged_sequences.h"
@@ -55,8 +56,9 @@ struct Index {
     const int64_t slot = entry % kBlockEntries;
     float unit;
     std::memcpy(&unit, from + dim * kBlockEntries + slot * 4, 4);
-    return static_cast<float>(
-               static_cast<int8_t>(from[d * kBlockEntries + slot])) *
+    const bool by_entry = kind == SentenceIndexKind::kSign && vector == 1;
+    return static_cast<float>(static_cast<int8_t>(
+               from[by_entry ? slot * dim + d : d * kBlockEntries + slot])) *
            unit;
   }
   bool Sign(int64_t head, int64_t position, int64_t d) const {
@@ -67,8 +69,10 @@ struct Index {
                 2);
     return (bits >> (position % kPageTokens) & 1) != 0;
   }
-  // By definition, from what is stored.
-  double Score(const float* q, int64_t entry, double scale) const {
+  // By definition, from what is stored. `signs`: of kSign, whether they are
+  // looked at.
+  double Score(const float* q, int64_t entry, double scale,
+               bool signs = true) const {
     double score = 0;
     for (int64_t d = 0; d < dim; ++d) {
       score += q[d] * Element(0, entry, 0, d);
@@ -77,11 +81,19 @@ struct Index {
       }
     }
     if (kind != SentenceIndexKind::kSign) return score * scale;
+    if (!signs) return score * scale + std::log(ends[entry] - begin(entry));
+    double most = 0;
+    for (int64_t d = 0; d < dim; ++d) {
+      most = std::max(most, std::fabs(double{q[d]} * Element(0, entry, 1, d)));
+    }
     double sum = 0;
     for (int64_t p = begin(entry); p < ends[entry]; ++p) {
       double token = 0;
       for (int64_t d = 0; d < dim; ++d) {
-        token += q[d] * Element(0, entry, 1, d) * (Sign(0, p, d) ? 1 : -1);
+        if (most == 0) break;
+        const double weight =
+            std::rint(q[d] * Element(0, entry, 1, d) / most * 127);
+        token += weight * most / 127 * (Sign(0, p, d) ? 1 : -1);
       }
       sum += std::exp(token * scale);
     }
@@ -247,6 +259,86 @@ TEST_P(SentenceIndexTest, ScoresAreSumsOfSoftmaxes) {
   }
 }
 
+// What softmax gives the entries of one head, if the signs of some are looked
+// at.
+std::vector<double> Shares(const Index& index, const float* q, double scale,
+                           const std::vector<bool>& refined) {
+  std::vector<double> shares(index.count());
+  double sum = 0;
+  for (int64_t e = 0; e < index.count(); ++e) {
+    shares[e] = std::exp(index.Score(q, e, scale, refined[e]));
+    sum += shares[e];
+  }
+  for (double& share : shares) share /= sum;
+  return shares;
+}
+
+TEST_P(SentenceIndexTest, SignsOfTheBestAreLookedAt) {
+  std::mt19937 random(7);
+  std::normal_distribution<float> normal;
+  const int64_t dim = 64;
+  const PagedStep step({.num_heads = 1, .num_kv_heads = 1, .head_dim = dim},
+                       {{699, 1}}, 5);
+  const Index index = Build(step, SentenceIndexKind::kSign);
+  const auto count = static_cast<size_t>(index.count());
+  for (const int64_t num_refined : {1, 100, 350, 5000}) {
+    SCOPED_TRACE(num_refined);
+    std::vector<float> q(2 * dim);
+    for (float& x : q) x = normal(random);
+    std::vector<float> prior(count);
+    for (float& x : prior) x = 0.1f * std::fabs(normal(random));
+    std::vector<double> coarse(prior.begin(), prior.end());
+    for (int64_t h = 0; h < 2; ++h) {
+      const std::vector<double> shares =
+          Shares(index, &q[h * dim], 0.3, std::vector<bool>(count, false));
+      for (size_t e = 0; e < count; ++e) coarse[e] += shares[e];
+    }
+    std::vector<int64_t> order(count);
+    for (size_t e = 0; e < count; ++e) order[e] = static_cast<int64_t>(e);
+    std::ranges::sort(order, std::greater<>(),
+                      [&](int64_t e) { return coarse[e]; });
+    double last = 0;
+    int64_t left = num_refined;
+    for (const int64_t e : order) {
+      if (left <= 0) break;
+      last = coarse[e];
+      left -= index.ends[e] - index.begin(e);
+    }
+    // The bin of the last one, whose neighbours are looked at too.
+    std::vector<bool> refined(count);
+    for (size_t e = 0; e < count; ++e) {
+      refined[e] = left > 0 || ScoreBin(static_cast<float>(coarse[e])) >=
+                                   ScoreBin(static_cast<float>(last));
+    }
+    std::vector<double> expected(prior.begin(), prior.end());
+    for (int64_t h = 0; h < 2; ++h) {
+      const std::vector<double> shares =
+          Shares(index, &q[h * dim], 0.3, refined);
+      for (size_t e = 0; e < count; ++e) expected[e] += shares[e];
+    }
+    std::vector<float> scores(count);
+    const SentenceScoreItem item = {.kind = SentenceIndexKind::kSign,
+                                    .q = q.data(),
+                                    .blocks = index.blocks.data(),
+                                    .num_entries = index.count(),
+                                    .prior = prior.data(),
+                                    .scores = scores.data(),
+                                    .signs = index.signs.data(),
+                                    .ends = index.ends.data(),
+                                    .num_refined = num_refined};
+    ASSERT_TRUE(backend_
+                    ->ScoreSentences({.items = &item,
+                                      .num_items = 1,
+                                      .num_heads = 2,
+                                      .head_dim = dim,
+                                      .scale = 0.3f})
+                    .ok());
+    for (size_t e = 0; e < count; ++e) {
+      ASSERT_NEAR(scores[e], expected[e], 2e-5 * (1 + expected[e])) << e;
+    }
+  }
+}
+
 TEST_P(SentenceIndexTest, QueriesAreBlended) {
   const int64_t dim = 8;
   const PagedStep step({.num_heads = 1, .num_kv_heads = 1, .head_dim = dim},
@@ -342,6 +434,7 @@ TEST_P(SentenceIndexTest, RefusesWhatIsWrong) {
   EXPECT_TRUE(refused_score([](auto& i) { i.signs = nullptr; }));
   EXPECT_TRUE(refused_score([](auto& i) { i.ends = nullptr; }));
   EXPECT_TRUE(refused_score([](auto& i) { i.num_summed = -1; }));
+  EXPECT_TRUE(refused_score([](auto& i) { i.num_refined = -1; }));
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, SentenceIndexTest,

@@ -1,16 +1,20 @@
-// Choosing among scored sentences and listing their pages, as a decode step
-// does for each layer and KV head: policy `sentence`, budget 1,024.
+// Scoring sentences, choosing among them and listing their pages, as a decode
+// step does for each layer and KV head: policy `sentence`, budget 1,024.
 //
 //   selection_bench
 //
 // Arguments of a benchmark: sentences of the context, 8 to 31 tokens each.
 #include <cmath>
+#include <cstring>
 #include <random>
 #include <span>
 #include <vector>
 
 #include "benchmark/benchmark.h"
 #include "cache/sentence_selection.h"
+#include "kernels/check.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/sentence_block.h"
 
 namespace sentencekv {
 namespace {
@@ -36,6 +40,63 @@ Context MakeContext(int64_t num_sentences) {
   context.spans = {context.ends, end + 10};
   return context;
 }
+
+// An index of bytes drawn at random: what it says does not matter to the time.
+// Three query heads of 64, one thread. `num_refined`: of SentenceScoreItem.
+void Score(benchmark::State& state, SentenceIndexKind kind,
+           int64_t num_refined) {
+  constexpr int64_t kHeads = 3;
+  constexpr int64_t kDim = 64;
+  const Context context = MakeContext(state.range(0));
+  const auto count = std::ssize(context.ends);
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  const auto fill = [&](int64_t size) {
+    std::vector<std::byte> bytes(static_cast<size_t>(size));
+    for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+    return bytes;
+  };
+  std::vector<std::byte> blocks =
+      fill(SentenceBlocks(count) * SentenceBlockBytes(kind, kDim));
+  const int64_t vector_bytes = SentenceVectorBytes(kDim);
+  for (int64_t v = 0; v < std::ssize(blocks) / vector_bytes; ++v) {
+    const std::vector<float> units(kBlockEntries, 0.02f);
+    std::memcpy(blocks.data() + v * vector_bytes + kBlockEntries * kDim,
+                units.data(), units.size() * sizeof(float));
+  }
+  const std::vector<std::byte> signs =
+      fill((context.spans.num_tokens / kPageTokens + 1) * SignStripBytes(kDim));
+  std::vector<float> scores(context.ends.size());
+  std::vector<float> q(kHeads * kDim);
+  for (float& x : q) x = normal(random);
+  const auto backend = MakeCpuBackend({.num_threads = 1});
+  SKV_CHECK(backend.ok());
+  const SentenceScoreItem item = {.kind = kind,
+                                  .q = q.data(),
+                                  .blocks = blocks.data(),
+                                  .num_entries = count,
+                                  .prior = context.scores.data(),
+                                  .scores = scores.data(),
+                                  .signs = signs.data(),
+                                  .ends = context.ends.data(),
+                                  .num_refined = num_refined};
+  for (auto _ : state) {
+    SKV_CHECK((*backend)
+                  ->ScoreSentences({.items = &item,
+                                    .num_items = 1,
+                                    .num_heads = kHeads,
+                                    .head_dim = kDim,
+                                    .scale = 0.125f})
+                  .ok());
+    benchmark::DoNotOptimize(scores.data());
+  }
+}
+BENCHMARK_CAPTURE(Score, mean, SentenceIndexKind::kMean, 0)->Arg(420);
+BENCHMARK_CAPTURE(Score, sign, SentenceIndexKind::kSign, 0)->Arg(420);
+BENCHMARK_CAPTURE(Score, sign_2048, SentenceIndexKind::kSign, 2048)
+    ->Arg(200)
+    ->Arg(420)
+    ->Arg(1700);
 
 void Choose(benchmark::State& state) {
   Context context = MakeContext(state.range(0));

@@ -122,17 +122,18 @@ struct ItemScores {
   const SentenceScoreItem& item;
   int64_t num_heads;
   int64_t head_dim;
-  float factor;       // of a product of q and an entry, to be an exponent
-  int64_t width;      // floats of a query: D and zeros
-  int64_t padded;     // floats of an array of entries
-  float* total;       // [entries]: the result
-  float* coarse;      // [entries]: the result of means alone
-  float* powers;      // [entries]
-  float* queries;     // [heads][width]
-  float* magnitudes;  // [width]
-  std::byte* signs;   // [kScoreHeads][width] int8
-  float* exponents;   // [heads][entries]
-  float* weights;     // [heads][entries]: tokens, or a sum over them
+  float factor;             // of a product of q and an entry, to be an exponent
+  int64_t width;            // floats of a query: D and zeros
+  int64_t padded;           // floats of an array of entries
+  float* total;             // [entries]: the result
+  float* coarse;            // [entries]: the result of means alone
+  float* powers;            // [entries]
+  float* queries;           // [heads][width]
+  float* magnitudes;        // [width]
+  SignQuery* sign_queries;  // [heads]
+  std::byte* signs;         // [kScoreHeads][width] int8
+  float* exponents;         // [heads][entries]
+  float* weights;           // [heads][entries]: tokens, or a sum over them
 
   void Clear(float* out) const {
     for (int64_t i = 0; i < padded; ++i) {
@@ -230,9 +231,8 @@ void ItemScores::Refine(int64_t entry) const {
         num_heads - h < kScoreHeads ? num_heads - h : kScoreHeads;
     SignWeights weighed[kScoreHeads];
     for (int64_t i = 0; i < heads; ++i) {
-      weighed[i] =
-          WeighSigns(queries + (h + i) * width, deviations + slot * head_dim,
-                     unit * factor, width, signs + i * width);
+      weighed[i] = WeighSigns(sign_queries[h + i], deviations + slot * head_dim,
+                              unit * factor, width, signs + i * width);
     }
     PowerSum sums[kScoreHeads];
     SumSignsOfHeads(heads, item.signs, entry == 0 ? 0 : item.ends[entry - 1],
@@ -265,6 +265,7 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
       .powers = take(padded),
       .queries = take(num_heads * width),
       .magnitudes = take(kScoreHeads * width),
+      .sign_queries = reinterpret_cast<SignQuery*>(take(4 * num_heads)),
       .signs = reinterpret_cast<std::byte*>(take(width)),
       .exponents = take(num_heads * padded),
       .weights = take(num_heads * padded),
@@ -272,6 +273,11 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
   BlendQueries(item, num_heads, head_dim, width, scores.queries);
   scores.ScoreVectors();
   if (item.kind == SentenceIndexKind::kSign) {
+    auto* const rounded = reinterpret_cast<int16_t*>(take(num_heads * width));
+    for (int64_t h = 0; h < num_heads; ++h) {
+      scores.sign_queries[h] =
+          RoundQuery(scores.queries + h * width, width, rounded + h * width);
+    }
     scores.WeighByTokens();
     if (item.num_refined == 0) {
       for (int64_t e = 0; e < item.num_entries; ++e) scores.Refine(e);

@@ -24,11 +24,23 @@ constexpr int64_t kSignVectors = 4 * kStripSigns;
 
 // A sum of powers of two: `sum` x 2^`highest`.
 struct PowerSum {
-  float highest;
-  float sum;
-};
+  float highest = kLowestExponent;
+  float sum = 0;
 
-// The same, one in each lane.
+  void Add(const Simd::Vec* exponents, int64_t count) {
+    Simd::Vec most = Simd::Set(highest);
+    for (int64_t i = 0; i < count; ++i) most = Simd::Max(exponents[i], most);
+    const float before = highest;
+    highest = Simd::MaxLane(most);
+    Simd::Vec added = Simd::Zero();
+    for (int64_t i = 0; i < count; ++i) {
+      added = Simd::Add(added, Simd::Exp2NonPositive(Simd::Sub(
+                                   exponents[i], Simd::Set(highest))));
+    }
+    sum = Simd::Sum(added) +
+          (sum > 0 ? sum * __builtin_exp2f(before - highest) : 0.0f);
+  }
+};
 struct PowerSums {
   Simd::Vec highest = Simd::Set(kLowestExponent);
   Simd::Vec sum = Simd::Zero();
@@ -53,44 +65,50 @@ struct PowerSums {
 
 // The weights of one head for one entry.
 struct SignWeights {
-  const std::byte* elements;  // int8 [SignWidth(D)], zeros behind D
+  const std::byte* elements;  // int8 [QueryWidth(D)], zeros behind D
   float unit;                 // what they are in units of
   float lowest;               // the exponent of a token below all means
 };
 
-// Rounds q[d] * deviation[d] * factor to `elements`. `q` and `deviation` may be
-// read up to SignWidth(D); q is 0 behind D.
-inline SignWeights WeighSigns(const float* q, const std::byte* deviation,
-                              float factor, int64_t width,
-                              std::byte* elements) {
-  Simd::Vec highest = Simd::Zero();
-  for (int64_t d = 0; d < width; d += Simd::kLanes) {
-    const Simd::Vec weight =
-        Simd::Mul(Simd::Load(q + d), Simd::LoadI8(deviation + d));
-    highest =
-        Simd::Max(Simd::Max(weight, Simd::Sub(Simd::Zero(), weight)), highest);
+// One head's query in 16 bits.
+struct SignQuery {
+  const int16_t* elements;  // [QueryWidth(D)]
+  float unit;               // what they are in units of, times 2^15
+};
+
+// Rounds `q`, which is 0 behind D, to `elements`.
+inline SignQuery RoundQuery(const float* q, int64_t width, int16_t* elements) {
+  float most = 0;
+  for (int64_t d = 0; d < width; ++d) {
+    const float magnitude = __builtin_fabsf(q[d]);
+    if (magnitude > most) most = magnitude;
   }
-  const float most = Simd::MaxLane(highest);
-  const Simd::Vec inverse = Simd::Set(most > 0 ? 127.0f / most : 0.0f);
-  for (int64_t d = 0; d < width; d += Simd::kLanes) {
-    const Simd::Vec weight =
-        Simd::Mul(Simd::Load(q + d), Simd::LoadI8(deviation + d));
-    Simd::StoreI8(elements + d, Simd::Mul(weight, inverse));
+  const float inverse = most > 0 ? 32767.0f / most : 0.0f;
+  for (int64_t d = 0; d < width; ++d) {
+    elements[d] = static_cast<int16_t>(__builtin_lrintf(q[d] * inverse));
   }
+  return {elements, most / 32767.0f * 32768.0f};
+}
+
+// Rounds q[d] x deviation[d] to `elements`; `deviation` may be read up to
+// QueryWidth(D). `unit`: what the deviations are in units of, as exponents.
+inline SignWeights WeighSigns(const SignQuery& q, const std::byte* deviation,
+                              float unit, int64_t width, std::byte* elements) {
   Simd::Ints total = Simd::ZeroInts();
-  for (int64_t d = 0; d < width; d += 4 * Simd::kLanes) {
-    total = Simd::AddDots(total, Simd::SetQuads(0x01010101),
-                          Simd::LoadQuads(elements + d));
+  for (int64_t d = 0; d < width; d += 2 * Simd::kLanes) {
+    total =
+        Simd::ScaleBytes(total, q.elements + d, deviation + d, elements + d);
   }
-  const float unit = most / 127.0f * factor;
-  return {elements, unit, -unit * Simd::Sum(Simd::ToFloats(total))};
+  const float weight_unit = q.unit * unit;
+  return {elements, weight_unit,
+          -weight_unit * Simd::Sum(Simd::ToFloats(total))};
 }
 
 // The sums over the tokens begin..end-1 of 2^exponent, for kHeads heads.
 template <int kHeads>
 void SumSigns(const std::byte* signs, int64_t begin, int64_t end,
               const SignWeights* weights, int64_t head_dim, PowerSum* out) {
-  PowerSums sums[kHeads];
+  PowerSum sums[kHeads];
   Simd::Vec exponents[kHeads][kSignVectors];
   int64_t count = 0;
   for (int64_t strip = begin / kPageTokens; strip * kPageTokens < end;
@@ -129,7 +147,7 @@ void SumSigns(const std::byte* signs, int64_t begin, int64_t end,
   }
   for (int h = 0; h < kHeads; ++h) {
     sums[h].Add(exponents[h], count);
-    out[h] = sums[h].Get();
+    out[h] = sums[h];
   }
 }
 

@@ -27,13 +27,15 @@
 //                        and where the result would be denormal (but for
 //                        AVX-512, which keeps denormals)
 //   Exp2(x)              2^x for any x, relative error below 4e-7
-//   StoreI8              each lane rounded to a byte, from -127..127
 //   Ints, ZeroInts       kLanes 32-bit integers
 //   Quads                four bytes a lane
-//   LoadQuads, SetQuads  from memory; the same four in every lane
+//   SetQuads             the same four in every lane
 //   BitQuads(words, t)   byte i of lane l: bit t + l of words[i], which is 0 or
 //                        2^((t + l) % 8); t a multiple of kLanes below 16
 //   PerBit(t)            lane l: 1 / 2^((t + l) % 8)
+//   ScaleBytes(s, f, x, to) to[i] = f[i] x[i] / 2^15, rounded half up, of 2 kLanes
+//                        signed bytes x and 16-bit factors f; returns s + the
+//                        sums of neighbours in `to`
 //   AddDots(s, a, b)     s + the sum over a lane's bytes of a b; a unsigned, at
 //                        most 128, b from -127..127
 //   ToFloats             of Ints

@@ -118,19 +118,21 @@ struct Simd {
     return Mul(root, root);
   }
 
-  static void StoreI8(std::byte* to, Vec x) {
-    const __m256i ints = _mm256_cvtps_epi32(x);
-    const __m128i shorts = _mm_packs_epi32(_mm256_castsi256_si128(ints),
-                                           _mm256_extracti128_si256(ints, 1));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(to),
-                     _mm_packs_epi16(shorts, shorts));
-  }
   using Ints = __m256i;
   using Quads = __m256i;
-  static Ints ZeroInts() { return _mm256_setzero_si256(); }
-  static Quads LoadQuads(const std::byte* from) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  static Ints ScaleBytes(Ints sums, const int16_t* factors,
+                         const std::byte* from, std::byte* to) {
+    const __m256i wide = _mm256_cvtepi8_epi16(
+        _mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+    const __m256i scaled = _mm256_mulhrs_epi16(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(factors)), wide);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
+                     _mm_packs_epi16(_mm256_castsi256_si128(scaled),
+                                     _mm256_extracti128_si256(scaled, 1)));
+    return _mm256_add_epi32(sums,
+                            _mm256_madd_epi16(scaled, _mm256_set1_epi16(1)));
   }
+  static Ints ZeroInts() { return _mm256_setzero_si256(); }
   static Quads SetQuads(int32_t four) { return _mm256_set1_epi32(four); }
   static Quads BitQuads(const uint16_t* words, int64_t first) {
     uint64_t four;

@@ -101,16 +101,19 @@ struct Simd {
   }
   static Vec Exp2(Vec x) { return Exp2NonPositive(x); }  // scalef saturates
 
-  static void StoreI8(std::byte* to, Vec x) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to),
-                     _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x)));
-  }
   using Ints = __m512i;
   using Quads = __m512i;
-  static Ints ZeroInts() { return _mm512_setzero_si512(); }
-  static Quads LoadQuads(const std::byte* from) {
-    return _mm512_loadu_si512(from);
+  static Ints ScaleBytes(Ints sums, const int16_t* factors,
+                         const std::byte* from, std::byte* to) {
+    const __m512i wide = _mm512_cvtepi8_epi16(
+        _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    const __m512i scaled =
+        _mm512_mulhrs_epi16(_mm512_loadu_si512(factors), wide);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                        _mm512_cvtepi16_epi8(scaled));
+    return _mm512_dpwssd_epi32(sums, scaled, _mm512_set1_epi16(1));
   }
+  static Ints ZeroInts() { return _mm512_setzero_si512(); }
   static Quads SetQuads(int32_t four) { return _mm512_set1_epi32(four); }
   static Quads BitQuads(const uint16_t* words, int64_t /*first*/) {
     int64_t four;

@@ -118,22 +118,22 @@ struct Simd {
     return root * root;
   }
 
-  static void StoreI8(std::byte* to, Vec x) {
-    for (int i = 0; i < kLanes; ++i) {
-      to[i] = static_cast<std::byte>(__builtin_lrintf(x[i]));
-    }
-  }
   typedef Bits Ints;
   // Byte i of lane l is at 4 l + i.
   struct Quads {
     int8_t bytes[4 * kLanes];
   };
-  static Ints ZeroInts() { return Ints{}; }
-  static Quads LoadQuads(const std::byte* from) {
-    Quads x;
-    __builtin_memcpy(&x, from, sizeof(x));
-    return x;
+  static Ints ScaleBytes(Ints sums, const int16_t* factors,
+                         const std::byte* from, std::byte* to) {
+    for (int i = 0; i < 2 * kLanes; ++i) {
+      const int32_t product = factors[i] * static_cast<int8_t>(from[i]);
+      const int32_t scaled = (product + (1 << 14)) >> 15;
+      to[i] = static_cast<std::byte>(scaled);
+      sums[i / 2] += scaled;
+    }
+    return sums;
   }
+  static Ints ZeroInts() { return Ints{}; }
   static Quads SetQuads(int32_t four) {
     Quads x;
     for (int l = 0; l < kLanes; ++l) {

@@ -47,15 +47,25 @@ struct Index {
             .signs = signs.data(),
             .sign_stride = sign_bytes};
   }
+  // Where one of an entry's vectors begins.
+  const std::byte* VectorOf(int64_t head, int64_t entry, int64_t vector) const {
+    return blocks.data() + head * head_bytes +
+           entry / kBlockEntries * SentenceBlockBytes(kind, dim) +
+           vector * SentenceVectorBytes(dim);
+  }
+  float Unit(int64_t head, int64_t entry, int64_t vector) const {
+    float unit;
+    std::memcpy(&unit,
+                VectorOf(head, entry, vector) + dim * kBlockEntries +
+                    entry % kBlockEntries * 4,
+                4);
+    return unit;
+  }
   // Element d of one of an entry's vectors.
   float Element(int64_t head, int64_t entry, int64_t vector, int64_t d) const {
-    const std::byte* from =
-        blocks.data() + head * head_bytes +
-        entry / kBlockEntries * SentenceBlockBytes(kind, dim) +
-        vector * SentenceVectorBytes(dim);
+    const std::byte* const from = VectorOf(head, entry, vector);
     const int64_t slot = entry % kBlockEntries;
-    float unit;
-    std::memcpy(&unit, from + dim * kBlockEntries + slot * 4, 4);
+    const float unit = Unit(head, entry, vector);
     const bool by_entry = kind == SentenceIndexKind::kSign && vector == 1;
     return static_cast<float>(static_cast<int8_t>(
                from[by_entry ? slot * dim + d : d * kBlockEntries + slot])) *
@@ -82,18 +92,19 @@ struct Index {
     }
     if (kind != SentenceIndexKind::kSign) return score * scale;
     if (!signs) return score * scale + std::log(ends[entry] - begin(entry));
-    double most = 0;
-    for (int64_t d = 0; d < dim; ++d) {
-      most = std::max(most, std::fabs(double{q[d]} * Element(0, entry, 1, d)));
-    }
+    float most = 0;
+    for (int64_t d = 0; d < dim; ++d) most = std::max(most, std::fabs(q[d]));
+    const float unit = Unit(0, entry, 1);
     double sum = 0;
     for (int64_t p = begin(entry); p < ends[entry]; ++p) {
       double token = 0;
       for (int64_t d = 0; d < dim; ++d) {
-        if (most == 0) break;
-        const double weight =
-            std::rint(q[d] * Element(0, entry, 1, d) / most * 127);
-        token += weight * most / 127 * (Sign(0, p, d) ? 1 : -1);
+        const double rounded = std::rint(q[d] * (32767.0f / most));
+        const double deviation =
+            unit == 0 ? 0 : std::rint(Element(0, entry, 1, d) / unit);
+        const double weight = std::floor(rounded * deviation / 32768 + 0.5);
+        token += weight * unit * (most / 32767.0 * 32768.0) *
+                 (Sign(0, p, d) ? 1 : -1);
       }
       sum += std::exp(token * scale);
     }

@@ -18,9 +18,9 @@
 namespace sentencekv {
 namespace {
 
-// Signs are looked at in the sentences that are best without them, with so many
-// more tokens than are chosen (docs/quality.md).
-constexpr int64_t kRefinedBeyondBudget = 1024;
+// Signs are looked at where without them it is in doubt what will be chosen:
+// beyond half the budget, up to so many tokens behind it (docs/quality.md).
+constexpr int64_t kRefinedBeyondBudget = 512;
 
 // How much the prior counts for the next token of a sequence.
 float PriorWeight(const SentenceSettings& settings,
@@ -199,6 +199,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
            .scores = scores,
            .signs = index.signs(input.layer, g),
            .ends = row.spans.ends.data(),
+           .num_certain = state.settings.limits.budget / 2,
            .num_refined = state.settings.limits.budget + kRefinedBeyondBudget,
            .query_sum =
                query_sum == nullptr ? nullptr : query_sum + g * group_width,

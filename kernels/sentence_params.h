@@ -46,9 +46,11 @@ struct SentenceScoreItem {
   // begins at position 0; host memory, [num_entries].
   const std::byte* signs = nullptr;
   const int32_t* ends = nullptr;
-  // Tokens whose signs are looked at: those of the sentences that score best
-  // when every key is its sentence's mean, by bins of scores (ScoreBin), whole
-  // ones. 0: all.
+  // Of falling score when every key is its sentence's mean, and by whole bins
+  // of scores (ScoreBin): signs are looked at from num_certain tokens on until
+  // num_refined. Elsewhere they are taken to say as much as there on average.
+  // 0: they are looked at everywhere.
+  int64_t num_certain = 0;
   int64_t num_refined = 0;
   // The query that scores is (1 - blend) q + blend x the mean of the q since
   // num_summed was 0. query_sum, [num_heads, D], is their sum: overwritten when

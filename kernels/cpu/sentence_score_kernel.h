@@ -117,6 +117,8 @@ inline void BlendQueries(const SentenceScoreItem& item, int64_t num_heads,
   }
 }
 
+constexpr int64_t kEveryToken = int64_t{1} << 62;
+
 // One item's numbers. Arrays of entries have room for whole blocks.
 struct ItemScores {
   const SentenceScoreItem& item;
@@ -132,6 +134,7 @@ struct ItemScores {
   float* magnitudes;        // [width]
   SignQuery* sign_queries;  // [heads]
   std::byte* signs;         // [kScoreHeads][width] int8
+  PowerSum* sign_sums;      // [entries][heads]
   float* exponents;         // [heads][entries]
   float* weights;           // [heads][entries]: tokens, or a sum over them
 
@@ -146,11 +149,13 @@ struct ItemScores {
   void ScoreVectors() const;
   // Of kSign: every token counts as if its key were the mean.
   void WeighByTokens() const;
-  // Lists the entries that score best by `coarse`, in whole bins, until they
-  // have item.num_refined tokens.
-  int64_t ListBest(int32_t* entries) const;
-  // Puts what the signs of its tokens say in place of the number of tokens.
-  void Refine(int64_t entry) const;
+  // Lists the entries whose signs are looked at.
+  int64_t ListDoubtful(int32_t* entries) const;
+  // What the signs of an entry's tokens say: [heads].
+  void SumEntrySigns(int64_t entry, PowerSum* out) const;
+  // Puts what signs say in place of the numbers of tokens. Next to the means of
+  // other entries it counts in units of what it is worth on average.
+  void AddSigns(const int32_t* entries, int64_t count) const;
   void AddAllShares(bool keep_exponents, float* out) const {
     for (int64_t h = 0; h < num_heads; ++h) {
       float* const from = exponents + h * padded;
@@ -198,27 +203,31 @@ void ItemScores::WeighByTokens() const {
   }
 }
 
-int64_t ItemScores::ListBest(int32_t* entries) const {
+int64_t ItemScores::ListDoubtful(int32_t* entries) const {
   int32_t tokens[kScoreBins] = {};
-  const auto tokens_of = [this](int64_t e) {
-    return item.ends[e] - (e == 0 ? 0 : item.ends[e - 1]);
-  };
+  int32_t begin = 0;
   for (int64_t e = 0; e < item.num_entries; ++e) {
-    tokens[ScoreBin(coarse[e])] += tokens_of(e);
+    tokens[ScoreBin(coarse[e])] += item.ends[e] - begin;
+    begin = item.ends[e];
   }
-  uint32_t first = kScoreBins;
-  for (int64_t left = item.num_refined; first > 0 && left > 0;) {
-    left -= tokens[--first];
+  uint32_t end = kScoreBins;
+  int64_t listed = 0;
+  while (end > 0 && listed + tokens[end - 1] <= item.num_certain) {
+    listed += tokens[--end];
   }
+  const int64_t most = item.num_refined == 0 ? kEveryToken : item.num_refined;
+  uint32_t first = end;
+  while (first > 0 && listed < most) listed += tokens[--first];
   int64_t count = 0;
   for (int64_t e = 0; e < item.num_entries; ++e) {
+    const uint32_t bin = ScoreBin(coarse[e]);
     entries[count] = static_cast<int32_t>(e);
-    count += ScoreBin(coarse[e]) >= first ? 1 : 0;
+    count += static_cast<int64_t>(bin >= first && bin < end);
   }
   return count;
 }
 
-void ItemScores::Refine(int64_t entry) const {
+void ItemScores::SumEntrySigns(int64_t entry, PowerSum* out) const {
   const std::byte* const deviations =
       item.blocks +
       entry / kBlockEntries * SentenceBlockBytes(item.kind, head_dim) +
@@ -234,12 +243,28 @@ void ItemScores::Refine(int64_t entry) const {
       weighed[i] = WeighSigns(sign_queries[h + i], deviations + slot * head_dim,
                               unit * factor, width, signs + i * width);
     }
-    PowerSum sums[kScoreHeads];
     SumSignsOfHeads(heads, item.signs, entry == 0 ? 0 : item.ends[entry - 1],
-                    item.ends[entry], weighed, head_dim, sums);
-    for (int64_t i = 0; i < heads; ++i) {
-      exponents[(h + i) * padded + entry] += sums[i].highest;
-      weights[(h + i) * padded + entry] = sums[i].sum;
+                    item.ends[entry], weighed, head_dim, out + h);
+  }
+}
+
+void ItemScores::AddSigns(const int32_t* entries, int64_t count) const {
+  for (int64_t i = 0; i < count; ++i) {
+    SumEntrySigns(entries[i], sign_sums + i * num_heads);
+  }
+  for (int64_t h = 0; h < num_heads; ++h) {
+    PowerSum mean = {0, 0};
+    for (int64_t i = 0; i < count; ++i) {
+      const PowerSum& of_entry = sign_sums[i * num_heads + h];
+      mean.highest += of_entry.highest;
+      mean.sum += of_entry.sum / weights[h * padded + entries[i]];
+    }
+    mean.highest /= static_cast<float>(count);
+    mean.sum /= static_cast<float>(count);
+    for (int64_t i = 0; i < count; ++i) {
+      const PowerSum& of_entry = sign_sums[i * num_heads + h];
+      exponents[h * padded + entries[i]] += of_entry.highest - mean.highest;
+      weights[h * padded + entries[i]] = of_entry.sum / mean.sum;
     }
   }
 }
@@ -267,6 +292,7 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
       .magnitudes = take(kScoreHeads * width),
       .sign_queries = reinterpret_cast<SignQuery*>(take(4 * num_heads)),
       .signs = reinterpret_cast<std::byte*>(take(width)),
+      .sign_sums = reinterpret_cast<PowerSum*>(take(2 * num_heads * padded)),
       .exponents = take(num_heads * padded),
       .weights = take(num_heads * padded),
   };
@@ -279,15 +305,12 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
           RoundQuery(scores.queries + h * width, width, rounded + h * width);
     }
     scores.WeighByTokens();
-    if (item.num_refined == 0) {
-      for (int64_t e = 0; e < item.num_entries; ++e) scores.Refine(e);
-    } else {
-      scores.Clear(scores.coarse);
+    scores.Clear(scores.coarse);
+    if (item.num_refined != 0) {
       scores.AddAllShares(/*keep_exponents=*/true, scores.coarse);
-      auto* const best = reinterpret_cast<int32_t*>(scores.powers);
-      const int64_t count = scores.ListBest(best);
-      for (int64_t i = 0; i < count; ++i) scores.Refine(best[i]);
     }
+    auto* const doubtful = reinterpret_cast<int32_t*>(scores.powers);
+    scores.AddSigns(doubtful, scores.ListDoubtful(doubtful));
   }
   scores.Clear(scores.total);
   scores.AddAllShares(/*keep_exponents=*/false, scores.total);

@@ -4,7 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <functional>
+#include <map>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "fmt/format.h"
@@ -79,6 +82,34 @@ struct Index {
                 2);
     return (bits >> (position % kPageTokens) & 1) != 0;
   }
+  // The highest exponent of e of the tokens' signs, and the sum over the tokens
+  // relative to it.
+  struct SignSum {
+    double highest = -INFINITY;
+    double sum = 0;
+  };
+  SignSum SumSigns(const float* q, int64_t entry, double scale) const {
+    float most = 0;
+    for (int64_t d = 0; d < dim; ++d) most = std::max(most, std::fabs(q[d]));
+    const float unit = Unit(0, entry, 1);
+    std::vector<double> tokens;
+    for (int64_t p = begin(entry); p < ends[entry]; ++p) {
+      double token = 0;
+      for (int64_t d = 0; d < dim; ++d) {
+        const double rounded = std::rint(q[d] * (32767.0f / most));
+        const double deviation =
+            unit == 0 ? 0 : std::rint(Element(0, entry, 1, d) / unit);
+        const double weight = std::floor(rounded * deviation / 32768 + 0.5);
+        token += weight * unit * (most / 32767.0 * 32768.0) *
+                 (Sign(0, p, d) ? 1 : -1);
+      }
+      tokens.push_back(token * scale);
+    }
+    SignSum all;
+    all.highest = std::ranges::max(tokens);
+    for (const double token : tokens) all.sum += std::exp(token - all.highest);
+    return all;
+  }
   // By definition, from what is stored. `signs`: of kSign, whether they are
   // looked at.
   double Score(const float* q, int64_t entry, double scale,
@@ -92,23 +123,8 @@ struct Index {
     }
     if (kind != SentenceIndexKind::kSign) return score * scale;
     if (!signs) return score * scale + std::log(ends[entry] - begin(entry));
-    float most = 0;
-    for (int64_t d = 0; d < dim; ++d) most = std::max(most, std::fabs(q[d]));
-    const float unit = Unit(0, entry, 1);
-    double sum = 0;
-    for (int64_t p = begin(entry); p < ends[entry]; ++p) {
-      double token = 0;
-      for (int64_t d = 0; d < dim; ++d) {
-        const double rounded = std::rint(q[d] * (32767.0f / most));
-        const double deviation =
-            unit == 0 ? 0 : std::rint(Element(0, entry, 1, d) / unit);
-        const double weight = std::floor(rounded * deviation / 32768 + 0.5);
-        token += weight * unit * (most / 32767.0 * 32768.0) *
-                 (Sign(0, p, d) ? 1 : -1);
-      }
-      sum += std::exp(token * scale);
-    }
-    return score * scale + std::log(sum);
+    const SignSum all = SumSigns(q, entry, scale);
+    return score * scale + all.highest + std::log(all.sum);
   }
 
   SentenceIndexKind kind;
@@ -271,13 +287,25 @@ TEST_P(SentenceIndexTest, ScoresAreSumsOfSoftmaxes) {
 }
 
 // What softmax gives the entries of one head, if the signs of some are looked
-// at.
+// at and those of others taken to say as much on average.
 std::vector<double> Shares(const Index& index, const float* q, double scale,
                            const std::vector<bool>& refined) {
   std::vector<double> shares(index.count());
+  double highest = 0;
+  double weight = 0;
+  const auto count = static_cast<double>(std::ranges::count(refined, true));
+  for (int64_t e = 0; e < index.count(); ++e) {
+    if (!refined[e]) continue;
+    const Index::SignSum signs = index.SumSigns(q, e, scale);
+    highest += signs.highest / count;
+    weight += signs.sum / (index.ends[e] - index.begin(e)) / count;
+  }
   double sum = 0;
   for (int64_t e = 0; e < index.count(); ++e) {
-    shares[e] = std::exp(index.Score(q, e, scale, refined[e]));
+    const double as_mean = index.Score(q, e, scale, /*signs=*/false);
+    const double gain = refined[e] ? index.Score(q, e, scale) - as_mean
+                                   : highest + std::log(weight);
+    shares[e] = std::exp(as_mean + (count == 0 ? 0 : gain));
     sum += shares[e];
   }
   for (double& share : shares) share /= sum;
@@ -292,8 +320,12 @@ TEST_P(SentenceIndexTest, SignsOfTheBestAreLookedAt) {
                        {{699, 1}}, 5);
   const Index index = Build(step, SentenceIndexKind::kSign);
   const auto count = static_cast<size_t>(index.count());
-  for (const int64_t num_refined : {1, 100, 350, 5000}) {
-    SCOPED_TRACE(num_refined);
+  struct Range {
+    int64_t num_certain, num_refined;
+  };
+  for (const Range range :
+       {Range{0, 1}, {0, 350}, {100, 350}, {300, 200}, {0, 5000}, {5000, 0}}) {
+    SCOPED_TRACE(fmt::format("{} to {}", range.num_certain, range.num_refined));
     std::vector<float> q(2 * dim);
     for (float& x : q) x = normal(random);
     std::vector<float> prior(count);
@@ -304,22 +336,24 @@ TEST_P(SentenceIndexTest, SignsOfTheBestAreLookedAt) {
           Shares(index, &q[h * dim], 0.3, std::vector<bool>(count, false));
       for (size_t e = 0; e < count; ++e) coarse[e] += shares[e];
     }
-    std::vector<int64_t> order(count);
-    for (size_t e = 0; e < count; ++e) order[e] = static_cast<int64_t>(e);
-    std::ranges::sort(order, std::greater<>(),
-                      [&](int64_t e) { return coarse[e]; });
-    double last = 0;
-    int64_t left = num_refined;
-    for (const int64_t e : order) {
-      if (left <= 0) break;
-      last = coarse[e];
-      left -= index.ends[e] - index.begin(e);
+    std::map<uint32_t, int64_t, std::greater<>> bins;  // tokens of each
+    for (size_t e = 0; e < count; ++e) {
+      bins[ScoreBin(static_cast<float>(coarse[e]))] +=
+          index.ends[e] - index.begin(static_cast<int64_t>(e));
     }
-    // The bin of the last one, whose neighbours are looked at too.
+    std::set<uint32_t> doubtful;
+    int64_t tokens = 0;
+    for (const auto& [bin, bin_tokens] : bins) {
+      const bool is_certain =
+          doubtful.empty() && tokens + bin_tokens <= range.num_certain;
+      const bool is_wanted =
+          range.num_refined == 0 || tokens < range.num_refined;
+      if (!is_certain && is_wanted) doubtful.insert(bin);
+      tokens += bin_tokens;
+    }
     std::vector<bool> refined(count);
     for (size_t e = 0; e < count; ++e) {
-      refined[e] = left > 0 || ScoreBin(static_cast<float>(coarse[e])) >=
-                                   ScoreBin(static_cast<float>(last));
+      refined[e] = doubtful.contains(ScoreBin(static_cast<float>(coarse[e])));
     }
     std::vector<double> expected(prior.begin(), prior.end());
     for (int64_t h = 0; h < 2; ++h) {
@@ -336,7 +370,8 @@ TEST_P(SentenceIndexTest, SignsOfTheBestAreLookedAt) {
                                     .scores = scores.data(),
                                     .signs = index.signs.data(),
                                     .ends = index.ends.data(),
-                                    .num_refined = num_refined};
+                                    .num_certain = range.num_certain,
+                                    .num_refined = range.num_refined};
     ASSERT_TRUE(backend_
                     ->ScoreSentences({.items = &item,
                                       .num_items = 1,
@@ -445,6 +480,7 @@ TEST_P(SentenceIndexTest, RefusesWhatIsWrong) {
   EXPECT_TRUE(refused_score([](auto& i) { i.signs = nullptr; }));
   EXPECT_TRUE(refused_score([](auto& i) { i.ends = nullptr; }));
   EXPECT_TRUE(refused_score([](auto& i) { i.num_summed = -1; }));
+  EXPECT_TRUE(refused_score([](auto& i) { i.num_certain = -1; }));
   EXPECT_TRUE(refused_score([](auto& i) { i.num_refined = -1; }));
 }
 

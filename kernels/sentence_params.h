@@ -33,6 +33,9 @@ struct IndexSentencesParams {
   int64_t num_items = 0;
 };
 
+// More than any score.
+inline constexpr float kCertainScore = 1024;
+
 // One row's query heads of one KV head, and the sentences to be scored.
 struct SentenceScoreItem {
   SentenceIndexKind kind = SentenceIndexKind::kMean;
@@ -46,10 +49,10 @@ struct SentenceScoreItem {
   // begins at position 0; host memory, [num_entries].
   const std::byte* signs = nullptr;
   const int32_t* ends = nullptr;
-  // Of falling score when every key is its sentence's mean, and by whole bins
-  // of scores (ScoreBin): signs are looked at from num_certain tokens on until
-  // num_refined. Elsewhere they are taken to say as much as there on average.
-  // 0: they are looked at everywhere.
+  // A first look takes every key for its sentence's mean. By falling score, in
+  // whole bins (ScoreBin), what holds num_certain tokens is raised by
+  // kCertainScore, and signs are looked at in what follows, until num_refined
+  // tokens. num_refined 0: they are looked at everywhere, and none is certain.
   int64_t num_certain = 0;
   int64_t num_refined = 0;
   // The query that scores is (1 - blend) q + blend x the mean of the q since

@@ -117,7 +117,16 @@ inline void BlendQueries(const SentenceScoreItem& item, int64_t num_heads,
   }
 }
 
-constexpr int64_t kEveryToken = int64_t{1} << 62;
+// Bins first..end-1 of scores.
+struct DoubtfulBins {
+  uint32_t first = 0;
+  uint32_t end = kScoreBins;
+
+  bool Have(float score) const {
+    const uint32_t bin = ScoreBin(score);
+    return bin >= first && bin < end;
+  }
+};
 
 // One item's numbers. Arrays of entries have room for whole blocks.
 struct ItemScores {
@@ -134,7 +143,6 @@ struct ItemScores {
   float* magnitudes;        // [width]
   SignQuery* sign_queries;  // [heads]
   std::byte* signs;         // [kScoreHeads][width] int8
-  PowerSum* sign_sums;      // [entries][heads]
   float* exponents;         // [heads][entries]
   float* weights;           // [heads][entries]: tokens, or a sum over them
 
@@ -149,13 +157,10 @@ struct ItemScores {
   void ScoreVectors() const;
   // Of kSign: every token counts as if its key were the mean.
   void WeighByTokens() const;
-  // Lists the entries whose signs are looked at.
-  int64_t ListDoubtful(int32_t* entries) const;
-  // What the signs of an entry's tokens say: [heads].
-  void SumEntrySigns(int64_t entry, PowerSum* out) const;
-  // Puts what signs say in place of the numbers of tokens. Next to the means of
-  // other entries it counts in units of what it is worth on average.
-  void AddSigns(const int32_t* entries, int64_t count) const;
+  // Where signs are looked at, by `coarse`.
+  DoubtfulBins FindDoubtful() const;
+  // Puts what the signs of its tokens say in place of their number.
+  void AddSigns(int64_t entry) const;
   void AddAllShares(bool keep_exponents, float* out) const {
     for (int64_t h = 0; h < num_heads; ++h) {
       float* const from = exponents + h * padded;
@@ -203,31 +208,26 @@ void ItemScores::WeighByTokens() const {
   }
 }
 
-int64_t ItemScores::ListDoubtful(int32_t* entries) const {
+DoubtfulBins ItemScores::FindDoubtful() const {
   int32_t tokens[kScoreBins] = {};
   int32_t begin = 0;
   for (int64_t e = 0; e < item.num_entries; ++e) {
     tokens[ScoreBin(coarse[e])] += item.ends[e] - begin;
     begin = item.ends[e];
   }
-  uint32_t end = kScoreBins;
-  int64_t listed = 0;
-  while (end > 0 && listed + tokens[end - 1] <= item.num_certain) {
-    listed += tokens[--end];
+  DoubtfulBins bins = {.first = kScoreBins, .end = kScoreBins};
+  int64_t better = 0;
+  while (bins.end > 0 && better + tokens[bins.end - 1] <= item.num_certain) {
+    better += tokens[--bins.end];
   }
-  const int64_t most = item.num_refined == 0 ? kEveryToken : item.num_refined;
-  uint32_t first = end;
-  while (first > 0 && listed < most) listed += tokens[--first];
-  int64_t count = 0;
-  for (int64_t e = 0; e < item.num_entries; ++e) {
-    const uint32_t bin = ScoreBin(coarse[e]);
-    entries[count] = static_cast<int32_t>(e);
-    count += static_cast<int64_t>(bin >= first && bin < end);
+  bins.first = bins.end;
+  while (bins.first > 0 && better < item.num_refined) {
+    better += tokens[--bins.first];
   }
-  return count;
+  return bins;
 }
 
-void ItemScores::SumEntrySigns(int64_t entry, PowerSum* out) const {
+void ItemScores::AddSigns(int64_t entry) const {
   const std::byte* const deviations =
       item.blocks +
       entry / kBlockEntries * SentenceBlockBytes(item.kind, head_dim) +
@@ -243,28 +243,12 @@ void ItemScores::SumEntrySigns(int64_t entry, PowerSum* out) const {
       weighed[i] = WeighSigns(sign_queries[h + i], deviations + slot * head_dim,
                               unit * factor, width, signs + i * width);
     }
+    PowerSum sums[kScoreHeads];
     SumSignsOfHeads(heads, item.signs, entry == 0 ? 0 : item.ends[entry - 1],
-                    item.ends[entry], weighed, head_dim, out + h);
-  }
-}
-
-void ItemScores::AddSigns(const int32_t* entries, int64_t count) const {
-  for (int64_t i = 0; i < count; ++i) {
-    SumEntrySigns(entries[i], sign_sums + i * num_heads);
-  }
-  for (int64_t h = 0; h < num_heads; ++h) {
-    PowerSum mean = {0, 0};
-    for (int64_t i = 0; i < count; ++i) {
-      const PowerSum& of_entry = sign_sums[i * num_heads + h];
-      mean.highest += of_entry.highest;
-      mean.sum += of_entry.sum / weights[h * padded + entries[i]];
-    }
-    mean.highest /= static_cast<float>(count);
-    mean.sum /= static_cast<float>(count);
-    for (int64_t i = 0; i < count; ++i) {
-      const PowerSum& of_entry = sign_sums[i * num_heads + h];
-      exponents[h * padded + entries[i]] += of_entry.highest - mean.highest;
-      weights[h * padded + entries[i]] = of_entry.sum / mean.sum;
+                    item.ends[entry], weighed, head_dim, sums);
+    for (int64_t i = 0; i < heads; ++i) {
+      exponents[(h + i) * padded + entry] += sums[i].highest;
+      weights[(h + i) * padded + entry] = sums[i].sum;
     }
   }
 }
@@ -292,12 +276,12 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
       .magnitudes = take(kScoreHeads * width),
       .sign_queries = reinterpret_cast<SignQuery*>(take(4 * num_heads)),
       .signs = reinterpret_cast<std::byte*>(take(width)),
-      .sign_sums = reinterpret_cast<PowerSum*>(take(2 * num_heads * padded)),
       .exponents = take(num_heads * padded),
       .weights = take(num_heads * padded),
   };
   BlendQueries(item, num_heads, head_dim, width, scores.queries);
   scores.ScoreVectors();
+  DoubtfulBins doubtful;
   if (item.kind == SentenceIndexKind::kSign) {
     auto* const rounded = reinterpret_cast<int16_t*>(take(num_heads * width));
     for (int64_t h = 0; h < num_heads; ++h) {
@@ -306,16 +290,20 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
     }
     scores.WeighByTokens();
     scores.Clear(scores.coarse);
-    if (item.num_refined != 0) {
+    if (item.num_refined > 0) {
       scores.AddAllShares(/*keep_exponents=*/true, scores.coarse);
+      doubtful = scores.FindDoubtful();
     }
-    auto* const doubtful = reinterpret_cast<int32_t*>(scores.powers);
-    scores.AddSigns(doubtful, scores.ListDoubtful(doubtful));
+    for (int64_t e = 0; e < item.num_entries; ++e) {
+      if (doubtful.Have(scores.coarse[e])) scores.AddSigns(e);
+    }
   }
   scores.Clear(scores.total);
   scores.AddAllShares(/*keep_exponents=*/false, scores.total);
-  for (int64_t i = 0; i < item.num_entries; ++i) {
-    item.scores[i] = scores.total[i];
+  for (int64_t e = 0; e < item.num_entries; ++e) {
+    const bool is_certain = item.kind == SentenceIndexKind::kSign &&
+                            ScoreBin(scores.coarse[e]) >= doubtful.end;
+    item.scores[e] = scores.total[e] + (is_certain ? kCertainScore : 0.0f);
   }
 }
 

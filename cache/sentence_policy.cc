@@ -18,11 +18,6 @@
 namespace sentencekv {
 namespace {
 
-// Signs are looked at where without them it is in doubt what will be chosen:
-// beyond three quarters of the budget, up to so many tokens behind it
-// (docs/quality.md).
-constexpr int64_t kRefinedBeyondBudget = 512;
-
 // How much the prior counts for the next token of a sequence.
 float PriorWeight(const SentenceSettings& settings,
                   const CachedSequence& sequence) {
@@ -200,8 +195,8 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
            .scores = scores,
            .signs = index.signs(input.layer, g),
            .ends = row.spans.ends.data(),
-           .num_certain = state.settings.limits.budget * 3 / 4,
-           .num_refined = state.settings.limits.budget + kRefinedBeyondBudget,
+           .num_certain = NumCertain(state.settings.limits.budget),
+           .num_refined = NumRefined(state.settings.limits.budget),
            .query_sum =
                query_sum == nullptr ? nullptr : query_sum + g * group_width,
            .num_summed = state.num_summed(),

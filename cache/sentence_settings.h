@@ -17,6 +17,11 @@ inline constexpr int64_t kDefaultSentenceDense = 4096;
 // Most tokens of any setting: more than any model reads.
 inline constexpr int64_t kMostSentenceTokens = int64_t{1} << 24;
 
+// Of SentenceScoreItem, for a budget: signs are looked at where without them it
+// is in doubt what will be chosen (docs/quality.md).
+constexpr int64_t NumCertain(int64_t budget) { return budget * 3 / 4; }
+constexpr int64_t NumRefined(int64_t budget) { return budget + 512; }
+
 // KvOptions with the defaults filled in.
 struct SentenceSettings {
   SelectionLimits limits;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/op_params.h"
+#include "kernels/score_bins.h"
 
 namespace sentencekv {
 
@@ -23,16 +24,6 @@ struct SentenceKernels {
 
 // Query heads that go through a block of entries together.
 inline constexpr int64_t kScoreHeads = 4;
-
-// Bins of scores, which are at least 0: those that share exponent and 2 bits of
-// the fraction.
-inline constexpr uint32_t kScoreBins = 1u << 10;
-
-static inline uint32_t ScoreBin(float score) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &score, sizeof(bits));
-  return (bits >> 31) != 0 ? 0 : bits >> 21;  // NaN may have a sign
-}
 
 // Floats of a query among others: whole vectors of every level, and bytes too.
 static inline int64_t QueryWidth(int64_t head_dim) {

@@ -17,12 +17,16 @@
 // the counts: S / 8 + 16 C of the table, 12 C of lists, 16 for each miss.
 // Passes after the first find scores and ends in the cache. Making scores of
 // exponents reads 12 S bytes for each query head, 4 S of the prior and the
-// query, and writes 4 S for each query head, 4 S of scores and the query's sum.
+// query, and writes 4 S of scores and the query's sum. For kSign it is done
+// twice, and every exponent read and written once more; for each sentence in
+// doubt D + 4 bytes of its deviations and the strips of 2 D bytes that its
+// tokens lie in are read.
 //
-// Shared memory: 16 KiB or 2 bytes a page of the longest sequence, whichever is
-// more; 8 bytes for 32 pages, 1 bit a sentence, 4 KiB for sorting, 12 bytes for
-// each of most_chosen pages, 8 for each of most_slots slots. 38 KiB for 131,072
-// tokens, 16,384 sentences, 512 pages and 1,024 slots.
+// Shared memory: 16 KiB, 2 bytes a page of the longest sequence, or 4 KiB, 64 D
+// bytes and 8 for each query head of a KV head, whichever is most; 8 bytes for
+// 32 pages, 1 bit a sentence, 4 KiB for sorting, 12 bytes for each of
+// most_chosen pages, 8 for each of most_slots slots. 38 KiB for 131,072 tokens,
+// 16,384 sentences, 512 pages and 1,024 slots.
 //
 // Alignment: tables 16 bytes. Limits: 2^19 sentences, 227 KiB of shared memory.
 // Source: the bins are those of cache/sentence_selection.cc.
@@ -32,6 +36,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/row_scoring.h"
 #include "kernels/cuda/sentence_choice.h"
+#include "kernels/cuda/sentence_scores.h"
 #include "kernels/cuda/slot_placement.h"
 
 namespace sentencekv {
@@ -44,8 +49,9 @@ constexpr int kMostSharedBytes = 227 * 1024;
 // Of pages, chosen pages and slots: shared memory has no room for as many.
 constexpr int64_t kMostRoom = 1 << 20;
 
-// Of a KV head: where bins lie later, scoring has a number for each.
-constexpr int64_t kMostHeads = 2 * kRankBins;
+// Of a KV head, and the size of each: shared memory has room for as many.
+constexpr int64_t kMostHeads = 4096;
+constexpr int64_t kMostHeadDim = 256;
 
 // Where the parts of a block's shared memory begin, in bytes.
 struct SharedPlan {
@@ -62,7 +68,8 @@ struct SharedPlan {
   int size_bytes;
 };
 
-// First come the bins, and in the same place, later, the pages' tokens.
+// First come scoring, the bins, and the pages' tokens, one after the other in
+// the same place.
 // REQUIRES: no room is more than kMostRoom.
 __host__ __device__ SharedPlan PlanShared(const ChooseLaunch& launch) {
   const auto rounded = [](int64_t bytes) {
@@ -70,11 +77,18 @@ __host__ __device__ SharedPlan PlanShared(const ChooseLaunch& launch) {
   };
   const int bin_bytes = 2 * kRankBins * sizeof(unsigned);
   const int token_bytes = rounded(2 * launch.most_pages);
+  const int scoring_bytes =
+      launch.scoring.rows == nullptr
+          ? 0
+          : rounded(ScoringMemoryBytes(launch.scoring.num_heads,
+                                       launch.scoring.head_dim,
+                                       kChooseThreads / kWarpSize));
   const int set_bytes = rounded(launch.most_pages / 8);
   const int rank_bytes = kMostSorted * sizeof(uint64_t);
   const int list_bytes = rounded(4 * launch.most_chosen);
   SharedPlan plan;
   plan.page_bits = token_bytes > bin_bytes ? token_bytes : bin_bytes;
+  if (scoring_bytes > plan.page_bits) plan.page_bits = scoring_bytes;
   plan.pages_before = plan.page_bits + set_bytes;
   plan.chosen = plan.pages_before + set_bytes;
   plan.ranks = plan.chosen + rounded(launch.most_sentences / 8);
@@ -193,7 +207,9 @@ class Choice {
       return launch_.scores + choice_ * launch_.most_sentences;
     }
     const SentenceScoring scoring = ScoringOf(launch_, choice_);
-    FinishScores(scoring, SharedAt<float>(0), scoring.exponents);
+    FinishScores(scoring,
+                 PlanScoring(SharedAt<unsigned char>(0), scoring.num_heads),
+                 scoring.exponents);
     __syncthreads();
     return scoring.exponents;
   }
@@ -249,7 +265,8 @@ cudaError_t LaunchChoose(const ChooseLaunch& launch, cudaStream_t stream) {
       launch.most_sentences > kMostChoiceSentences ||
       launch.most_pages % 32 != 0 || launch.most_pages > kMostRoom ||
       launch.most_chosen > kMostRoom || launch.most_slots > kMostRoom ||
-      launch.scoring.num_heads > kMostHeads) {
+      launch.scoring.num_heads > kMostHeads ||
+      launch.scoring.head_dim > kMostHeadDim) {
     return cudaErrorInvalidValue;
   }
   const SharedPlan plan = PlanShared(launch);

@@ -4,7 +4,8 @@
 
 #include "kernels/cuda/choose_kernels.h"
 #include "kernels/cuda/device.h"
-#include "kernels/cuda/sentence_scores.h"
+#include "kernels/cuda/sentence_scoring.h"
+#include "kernels/cuda/token_block.h"
 
 namespace sentencekv {
 
@@ -43,6 +44,8 @@ __device__ __forceinline__ SentenceScoring ScoringOf(const ChooseLaunch& launch,
       .blocks = scored.blocks + place * scored.block_stride,
       .signs = has_signs ? scored.signs + place * scored.sign_stride : nullptr,
       .ends = row.ends,
+      .num_certain = scored.num_certain,
+      .num_refined = scored.num_refined,
       .num_entries = row.num_sentences,
       .prior = has_prior ? scored.prior + place * scored.num_prior : nullptr,
       .num_prior = has_prior ? scored.num_prior : 0,
@@ -51,7 +54,7 @@ __device__ __forceinline__ SentenceScoring ScoringOf(const ChooseLaunch& launch,
       .head_dim = how.head_dim,
       .factor = how.scale * kLog2E,
       .exponents =
-          how.exponents + choice * how.num_heads * launch.most_sentences,
+          how.exponents + choice * (how.num_heads + 1) * launch.most_sentences,
       .head_stride = launch.most_sentences};
 }
 

@@ -1,8 +1,7 @@
 // Scores of the sentences of a decode step's rows, for a step that no host
-// waits for: what LaunchChoose chooses by. One launch a layer, and a second
-// where rows may be of kSign. Grids and arguments say nothing about lengths:
-// those are read from ChoosingRows, so that a captured launch stays true while
-// texts grow.
+// waits for: what LaunchChoose chooses by. One launch a layer. Grid and
+// arguments say nothing about lengths: those are read from ChoosingRows, so
+// that a captured launch stays true while texts grow.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -28,6 +27,8 @@ struct ScoringRow {
   int64_t block_stride = 0;
   const std::byte* signs = nullptr;  // of kSign, in the same way
   int64_t sign_stride = 0;
+  int64_t num_certain = 0;  // tokens
+  int64_t num_refined = 0;
   const float* prior = nullptr;  // [L, G, num_prior] or null
   int64_t num_prior = 0;         // entries behind these have 0
   float prior_weight = 1;
@@ -43,9 +44,9 @@ struct RowScoring {
   int64_t num_heads = 0;             // query heads of a KV head, H / G
   int64_t head_dim = 0;              // D, a multiple of 8
   float scale = 0;
-  bool has_signs = false;      // whether a row may be of kSign
   int64_t num_processors = 0;  // of the device, which the grids fill
-  float* exponents = nullptr;  // [choices, num_heads, most_sentences], scratch
+  // [choices, num_heads + 1, most_sentences], scratch.
+  float* exponents = nullptr;
 };
 
 // Leaves exponents for LaunchChoose with the same arguments, the next launch

@@ -73,7 +73,6 @@ absl::Status SentenceRunner::Score(const ScoreSentencesParams& params) {
     }
     if (HasSigns(item)) {
       size_bytes += StagedArrays::Bytes<int32_t>(item.num_entries);
-      launch.has_signs = true;
     }
     launch.most_entries = std::max(launch.most_entries, item.num_entries);
     launch.sum_entries += item.num_entries;
@@ -108,7 +107,9 @@ absl::Status SentenceRunner::Score(const ScoreSentencesParams& params) {
                                : nullptr,
         .query_sum = item.query_sum,
         .num_summed = item.num_summed,
-        .blend = item.blend};
+        .blend = item.blend,
+        .num_certain = item.num_certain,
+        .num_refined = item.num_refined};
     first_score += item.num_entries;
   }
   SKV_RETURN_IF_ERROR(ring_.Send(arrays));

@@ -6,15 +6,20 @@
 //   kSign    x = c q . mean + log2 of the sum over the sentence's tokens of
 //            2^(sum over d of +- c q[d] deviation[d])
 //
-// Three kernels, one after the other; what they do is in sentence_scores.h:
-//   VectorsKernel  a thread has an entry and four query heads, the sum in the
-//                  order of dimensions; 16 lanes read 128 bytes together. Grid:
-//                  128 entries x tasks. Shared memory: 4 D floats.
-//   SignsKernel    a warp has an entry and four query heads, a lane a token.
-//                  Grid: 8 entries x tasks. Shared memory: 32 D floats. Only
-//                  where a task is of kSign.
-//   SoftmaxKernel  a block has a task. Grid: tasks.
-// Queries are blended by who reads them; SoftmaxKernel writes their sums.
+// for kSign only where a first look, which takes every key for the mean, leaves
+// it in doubt what will be chosen; elsewhere log2 of the number of tokens.
+//
+// Two kernels, one after the other:
+//   VectorsKernel  c q . mean and the like (sentence_scoring.h): a thread has
+//   an
+//                  entry and four query heads, the sum in the order of
+//                  dimensions; 16 lanes read 128 bytes together. Grid: 128
+//                  entries x tasks. Shared memory: 4 D floats.
+//   SharesKernel   the rest (sentence_scores.h): a block has a task, for signs
+//                  a warp has an entry and a lane a token. Grid: tasks. Shared
+//                  memory: ScoringMemoryBytes, at most 20 KiB and 8 bytes a
+//                  query head.
+// Queries are blended by who reads them; SharesKernel writes their sums.
 //
 // Alignment: blocks 8 bytes, signs 16. Limits: D a multiple of 8 in 8..256, at
 // most 65,535 tasks. Sources: SentenceKV (arXiv 2504.00970), Quest (arXiv
@@ -28,8 +33,7 @@ namespace sentencekv {
 namespace {
 
 constexpr int kVectorThreads = 128;
-constexpr int kSignThreads = 256;
-constexpr int kSoftmaxThreads = 512;
+constexpr int kShareThreads = 512;
 constexpr int64_t kMostTasks = 65535;  // they lie along the grid's y
 
 __device__ __forceinline__ SentenceScoring
@@ -39,6 +43,8 @@ ScoringOf(const ScoreSentencesLaunch& launch, const ScoreSentencesTask& task) {
           .blocks = task.blocks,
           .signs = task.signs,
           .ends = task.ends,
+          .num_certain = task.num_certain,
+          .num_refined = task.num_refined,
           .num_entries = task.num_entries,
           .prior = task.prior,
           .num_prior = task.prior == nullptr ? 0 : task.num_entries,
@@ -57,23 +63,12 @@ __global__ void __launch_bounds__(kVectorThreads)
                int64_t{gridDim.x} * kVectorThreads, DynamicShared<float>());
 }
 
-__global__ void __launch_bounds__(kSignThreads)
-    SignsKernel(ScoreSentencesLaunch launch) {
-  const ScoreSentencesTask task = launch.tasks[blockIdx.y];
-  const int64_t entry =
-      int64_t{blockIdx.x} * (kSignThreads / kWarpSize) + WarpId();
-  if (task.kind != SentenceIndexKind::kSign || entry >= task.num_entries) {
-    return;  // a whole warp; no barrier of the block follows
-  }
-  AddSigns(
-      ScoringOf(launch, task), entry,
-      DynamicShared<float>() + WarpId() * kHeadsTogether * launch.head_dim);
-}
-
-__global__ void __launch_bounds__(kSoftmaxThreads)
-    SoftmaxKernel(ScoreSentencesLaunch launch) {
+__global__ void __launch_bounds__(kShareThreads)
+    SharesKernel(ScoreSentencesLaunch launch) {
   const ScoreSentencesTask task = launch.tasks[blockIdx.x];
-  FinishScores(ScoringOf(launch, task), DynamicShared<float>(), task.scores);
+  FinishScores(ScoringOf(launch, task),
+               PlanScoring(DynamicShared<unsigned char>(), launch.num_heads),
+               task.scores);
 }
 
 }  // namespace
@@ -86,28 +81,19 @@ cudaError_t LaunchScoreSentences(const ScoreSentencesLaunch& launch,
     return cudaErrorInvalidValue;
   }
   const auto tasks = static_cast<unsigned>(launch.num_tasks);
-  const auto entries_by = [&](int64_t count) {
-    return dim3(static_cast<unsigned>(CeilDiv(launch.most_entries, count)),
-                tasks);
-  };
-  const size_t heads_bytes = kHeadsTogether * head_dim * sizeof(float);
-  cudaError_t error =
-      Launch(VectorsKernel,
-             {entries_by(kVectorThreads), dim3(kVectorThreads), heads_bytes},
-             stream, launch);
+  const auto of_vectors =
+      dim3(static_cast<unsigned>(CeilDiv(launch.most_entries, kVectorThreads)),
+           tasks);
+  const cudaError_t error = Launch(VectorsKernel,
+                                   {of_vectors, dim3(kVectorThreads),
+                                    kHeadsTogether * head_dim * sizeof(float)},
+                                   stream, launch);
   if (error != cudaSuccess) return error;
-  if (launch.has_signs) {
-    constexpr int kWarps = kSignThreads / kWarpSize;
-    error =
-        Launch(SignsKernel,
-               {entries_by(kWarps), dim3(kSignThreads), kWarps * heads_bytes},
-               stream, launch);
-    if (error != cudaSuccess) return error;
-  }
-  return Launch(
-      SoftmaxKernel,
-      {dim3(tasks), dim3(kSoftmaxThreads), launch.num_heads * sizeof(float)},
-      stream, launch);
+  return Launch(SharesKernel,
+                {dim3(tasks), dim3(kShareThreads),
+                 static_cast<size_t>(ScoringMemoryBytes(
+                     launch.num_heads, head_dim, kShareThreads / kWarpSize))},
+                stream, launch);
 }
 
 }  // namespace sentencekv

@@ -28,6 +28,8 @@ struct ScoreSentencesTask {
   float* query_sum = nullptr;        // [heads, D] or null
   int64_t num_summed = 0;
   float blend = 0;
+  int64_t num_certain = 0;
+  int64_t num_refined = 0;
 };
 
 struct ScoreSentencesLaunch {
@@ -38,13 +40,12 @@ struct ScoreSentencesLaunch {
   float scale = 0;
   int64_t most_entries = 0;    // of one task
   int64_t sum_entries = 0;     // of all tasks
-  bool has_signs = false;      // whether a task is of kSign
   float* workspace = nullptr;  // ScoreWorkspaceFloats
 };
 
-// Scores of each head, [heads, entries of all tasks].
+// Exponents of each head, and scores of a first look.
 constexpr int64_t ScoreWorkspaceFloats(int64_t sum_entries, int64_t num_heads) {
-  return num_heads * sum_entries;
+  return (num_heads + 1) * sum_entries;
 }
 
 // cudaErrorInvalidValue where D is no multiple of 8 in 8..256.

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "cache/sentence_settings.h"
 #include "kernels/cuda/gather_kernels.h"
 #include "tests/bench/llama_shape.h"
 
@@ -63,32 +64,32 @@ ChosenLayer::ChosenLayer(const TextLayout& text, SentenceIndexKind kind,
   device_row_ = device_.Device<ChoosingRow>(1);
   device_scoring_row_ = device_.Device<ScoringRow>(1);
   const int64_t lists = kChoices * room_.most_chosen;
-  choose_ = {.rows = device_row_,
-             .num_rows = 1,
-             .num_kv_heads = Shape::kKvHeads,
-             .scoring = {.rows = device_scoring_row_,
-                         .qkv = qkv_,
-                         .num_heads = Shape::kGroup,
-                         .head_dim = Shape::kHeadDim,
-                         .scale = kScale,
-                         .has_signs = kind == SentenceIndexKind::kSign,
-                         .num_processors = kProcessors,
-                         .exponents = device_.Device<float>(
-                             kChoices * Shape::kGroup * room_.most_sentences)},
-             .most_sentences = room_.most_sentences,
-             .most_pages = room_.most_pages,
-             .most_chosen = room_.most_chosen,
-             .most_slots = num_slots,
-             .token_bytes = page.head_bytes() / kPageTokens,
-             .num_pages = device_.Device<int32_t>(kChoices),
-             .pages = device_.Device<int32_t>(lists),
-             .runs = device_.Device<int32_t>(lists),
-             .masks = device_.Device<uint16_t>(lists),
-             .fetched = device_.Device<uint16_t>(lists),
-             .num_missing = device_.Device<int32_t>(kChoices),
-             .missing = device_.Device<MissingRun>(lists),
-             .counts = device_.Upload(std::vector<ChoiceCounts>(kChoices)),
-             .tiles_per_choice = 1};
+  choose_ = {
+      .rows = device_row_,
+      .num_rows = 1,
+      .num_kv_heads = Shape::kKvHeads,
+      .scoring = {.rows = device_scoring_row_,
+                  .qkv = qkv_,
+                  .num_heads = Shape::kGroup,
+                  .head_dim = Shape::kHeadDim,
+                  .scale = kScale,
+                  .num_processors = kProcessors,
+                  .exponents = device_.Device<float>(
+                      kChoices * (Shape::kGroup + 1) * room_.most_sentences)},
+      .most_sentences = room_.most_sentences,
+      .most_pages = room_.most_pages,
+      .most_chosen = room_.most_chosen,
+      .most_slots = num_slots,
+      .token_bytes = page.head_bytes() / kPageTokens,
+      .num_pages = device_.Device<int32_t>(kChoices),
+      .pages = device_.Device<int32_t>(lists),
+      .runs = device_.Device<int32_t>(lists),
+      .masks = device_.Device<uint16_t>(lists),
+      .fetched = device_.Device<uint16_t>(lists),
+      .num_missing = device_.Device<int32_t>(kChoices),
+      .missing = device_.Device<MissingRun>(lists),
+      .counts = device_.Upload(std::vector<ChoiceCounts>(kChoices)),
+      .tiles_per_choice = 1};
   FillPlaces(num_slots);
   FillEntries(kind);
   FillTiles();
@@ -139,6 +140,8 @@ void ChosenLayer::FillEntries(SentenceIndexKind kind) {
                    ? nullptr
                    : device_.Zeros<std::byte>(Shape::kKvHeads * sign_bytes),
       .sign_stride = sign_bytes,
+      .num_certain = NumCertain(kBudget),
+      .num_refined = NumRefined(kBudget),
       .prior = device_.Zeros<float>(Shape::kKvHeads * sentences),
       .num_prior = sentences};
 }

@@ -55,12 +55,10 @@ TEST(CudaChosenGraph, StaysTrueWhileTextsGrow) {
        {"GatherRunsKernel", ChosenDecoding::kLayers}});
 }
 
-// Four where a row may have signs.
 TEST(CudaChosenGraph, StaysTrueWithSigns) {
   ExpectTrueWhileTextsGrow({SentenceIndexKind::kMean, SentenceIndexKind::kSign},
                            2,
                            {{"ScoreRowsKernel", ChosenDecoding::kLayers},
-                            {"SignRowsKernel", ChosenDecoding::kLayers},
                             {"ChooseKernel", ChosenDecoding::kLayers},
                             {"GatherRunsKernel", ChosenDecoding::kLayers}});
 }

@@ -77,19 +77,16 @@ ScoredRows::ScoredRows(cuda_sim::SimDevice& device, const ScoredShape& shape,
   rows_ = device.Device<ScoringRow>(rows.size());
   exponents_ = device.Device<float>(
       static_cast<size_t>(std::ssize(rows) * shape.room.num_kv_heads *
-                          shape.num_heads * shape.room.most_sentences));
+                          (shape.num_heads + 1) * shape.room.most_sentences));
   SetRows(rows);
 }
 
 RowScoring ScoredRows::Scoring(const float* qkv) const {
-  bool has_signs = false;
-  for (const ScoringRow& row : there_) has_signs |= row.signs != nullptr;
   return {.rows = rows_,
           .qkv = qkv,
           .num_heads = shape_.num_heads,
           .head_dim = shape_.head_dim,
           .scale = kScale,
-          .has_signs = has_signs,
           .num_processors = shape_.num_processors,
           .exponents = exponents_};
 }
@@ -104,6 +101,8 @@ void ScoredRows::SetRows(const std::vector<ScoredRow>& rows) {
     there.prior_weight = kPriorWeight;
     there.blend = kBlend;
     there.num_summed = row.num_summed;
+    there.num_certain = row.num_certain;
+    there.num_refined = row.num_refined;
   }
   const ScoringRow* const copy = device_.Upload(there_);
   EXPECT_EQ(cudaMemcpyAsync(rows_, copy, there_.size() * sizeof(ScoringRow),
@@ -153,11 +152,12 @@ std::vector<std::vector<float>> ScoredRows::HostScores(
          .ends = device_.Upload(row.ends),
          .query_sum = host_sums_[r] == nullptr ? nullptr : host_sums_[r] + sums,
          .num_summed = there.num_summed,
-         .blend = there.blend});
+         .blend = there.blend,
+         .num_certain = there.num_certain,
+         .num_refined = there.num_refined});
     choices.push_back(choice);
     launch.sum_entries += count;
     launch.most_entries = std::max(launch.most_entries, count);
-    launch.has_signs |= has_signs;
   }
   launch.tasks = device_.Upload(tasks);
   launch.num_tasks = std::ssize(tasks);
@@ -184,7 +184,7 @@ std::vector<float> ScoredRows::HostSums(int64_t row) const {
 std::vector<float> ScoredRows::Scores(int64_t choice,
                                       int64_t num_sentences) const {
   return device_.Download(
-      exponents_ + choice * shape_.num_heads * shape_.room.most_sentences,
+      exponents_ + choice * (shape_.num_heads + 1) * shape_.room.most_sentences,
       static_cast<size_t>(num_sentences));
 }
 

@@ -34,6 +34,8 @@ struct ScoredRow {
   int64_t query_row = 0;
   int64_t num_summed = 0;
   int64_t num_prior = 0;
+  int64_t num_certain = 0;
+  int64_t num_refined = 0;
 };
 
 std::vector<float> RandomFloats(int64_t count, std::mt19937& random);

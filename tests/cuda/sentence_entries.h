@@ -25,9 +25,11 @@ inline std::vector<int32_t> SomeEnds(int32_t num_tokens) {
   return ends;
 }
 
-// Where element d of an entry lies in its vector: on the CPU, and on CUDA.
-inline int64_t CpuElement(int64_t slot, int64_t d) {
-  return d * kBlockEntries + slot;
+// Where element d of an entry lies in its vector: on the CPU, where those of
+// deviations lie by entry, and on CUDA.
+inline int64_t CpuElement(bool is_deviation, int64_t dim, int64_t slot,
+                          int64_t d) {
+  return is_deviation ? slot * dim + d : d * kBlockEntries + slot;
 }
 inline int64_t CudaElement(int64_t slot, int64_t d) {
   return (d / 8 * kBlockEntries + slot) * 8 + d % 8;
@@ -99,10 +101,11 @@ struct SentenceEntries {
     const int64_t vectors = std::ssize(blocks) / SentenceVectorBytes(dim);
     for (int64_t v = 0; v < vectors; ++v) {
       const int64_t offset = v * SentenceVectorBytes(dim);
+      const bool is_deviation = kind == SentenceIndexKind::kSign && v % 2 == 1;
       for (int64_t slot = 0; slot < kBlockEntries; ++slot) {
         for (int64_t d = 0; d < dim; ++d) {
           turned[offset + CudaElement(slot, d)] =
-              blocks[offset + CpuElement(slot, d)];
+              blocks[offset + CpuElement(is_deviation, dim, slot, d)];
         }
       }
     }

@@ -63,8 +63,10 @@ void ExpectEntries(const SentenceEntries& cuda, const SentenceEntries& cpu) {
         for (int64_t d = 0; d < cpu.dim; ++d) {
           const int actual =
               static_cast<int8_t>(cuda.blocks[offset + CudaElement(slot, d)]);
-          const int expected =
-              static_cast<int8_t>(cpu.blocks[offset + CpuElement(slot, d)]);
+          const bool is_deviation =
+              cpu.kind == SentenceIndexKind::kSign && v == 1;
+          const int expected = static_cast<int8_t>(
+              cpu.blocks[offset + CpuElement(is_deviation, cpu.dim, slot, d)]);
           // Sums in another order may round to the next element; a box has no
           // sums.
           const int off = cpu.kind == SentenceIndexKind::kMinMax ? 0 : 1;

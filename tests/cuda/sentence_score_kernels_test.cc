@@ -32,6 +32,8 @@ struct Question {
   float prior_weight = 1;
   int64_t num_summed = 0;
   float blend = 0;
+  int64_t num_certain = 0;
+  int64_t num_refined = 0;
   std::vector<float> scores;
 };
 
@@ -54,6 +56,8 @@ void AskCpu(int64_t heads, std::vector<Question>* questions) {
                      .scores = question.scores.data(),
                      .signs = entries.signs.data(),
                      .ends = entries.ends.data(),
+                     .num_certain = question.num_certain,
+                     .num_refined = question.num_refined,
                      .query_sum = question.query_sum.empty()
                                       ? nullptr
                                       : question.query_sum.data(),
@@ -88,7 +92,9 @@ ScoreSentencesTask Upload(cuda_sim::SimDevice& device,
                        ? nullptr
                        : device.Upload(question.query_sum),
       .num_summed = question.num_summed,
-      .blend = question.blend};
+      .blend = question.blend,
+      .num_certain = question.num_certain,
+      .num_refined = question.num_refined};
 }
 
 void AskDevice(cuda_sim::SimDevice& device, int64_t heads,
@@ -100,7 +106,6 @@ void AskDevice(cuda_sim::SimDevice& device, int64_t heads,
     tasks.back().first_score = launch.sum_entries;
     launch.sum_entries += question.count;
     launch.most_entries = std::max(launch.most_entries, question.count);
-    launch.has_signs |= question.entries->kind == SentenceIndexKind::kSign;
   }
   launch.tasks = device.Upload(tasks);
   launch.num_tasks = std::ssize(tasks);
@@ -184,6 +189,28 @@ TEST_F(CudaSentenceScore, EqualsTheCpu) {
         }
       }
     }
+  }
+}
+
+// Which entries are certain, looked at and passed over.
+TEST_F(CudaSentenceScore, LooksAtSignsThatAreInDoubt) {
+  const SentenceEntries entries = Entries(SentenceIndexKind::kSign, 64);
+  for (const int64_t heads : {3, 5}) {
+    std::vector<Question> questions;
+    const auto ask = [&](int64_t num_certain, int64_t num_refined) {
+      questions.push_back({.entries = &entries,
+                           .count = entries.count(),
+                           .q = Random(heads * 64),
+                           .num_certain = num_certain,
+                           .num_refined = num_refined});
+    };
+    ask(0, 1);
+    ask(0, 100);
+    ask(60, 150);
+    ask(150, 100);
+    ask(1000, 2000);
+    ask(100, 0);
+    ExpectCpu(heads, questions, 20);
   }
 }
 

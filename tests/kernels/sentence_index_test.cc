@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "fmt/format.h"
-#include "kernels/cpu/sentence_kernels.h"
+#include "kernels/score_bins.h"
 #include "kernels/sentence_block.h"
 #include "tests/support/cpu_levels.h"
 #include "tests/support/paged_sequences.h"

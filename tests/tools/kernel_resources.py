@@ -117,15 +117,14 @@ KERNELS = {
     },
     "score_rows_kernels": {
         "ScoreRowsKernel": Kernel(128, 4 * 4 * D, hot=True),
-        "SignRowsKernel": Kernel(256, 4 * 8 * 4 * D, hot=True),
     },
     "sentence_index_kernels": {
         "IndexKernel": Kernel(128, 4 * 2 * D),
     },
     "sentence_score_kernels": {
         "VectorsKernel": Kernel(128, 4 * 4 * D, hot=True),
-        "SignsKernel": Kernel(256, 4 * 8 * 4 * D, hot=True),
-        "SoftmaxKernel": Kernel(512, 4 * HEADS_OF_A_KV_HEAD, hot=True),
+        "SharesKernel": Kernel(
+            512, 8 * HEADS_OF_A_KV_HEAD + 4096 + 16 + 16 * 4 * D, hot=True),
     },
 }
 

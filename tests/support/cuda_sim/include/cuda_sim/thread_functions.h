@@ -40,6 +40,15 @@ inline int __clzll(long long x) {
   return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x));
 }
 
+// sum + the products of the four signed bytes of a and b.
+inline int __dp4a(int a, int b, int sum) {
+  for (int shift = 0; shift < 32; shift += 8) {
+    sum += static_cast<signed char>(a >> shift) *
+           static_cast<signed char>(b >> shift);
+  }
+  return sum;
+}
+
 namespace cuda_sim {
 template <typename To, typename From>
 CUDA_SIM_OWN To BitsAs(From from) {

@@ -207,6 +207,7 @@ void ChosenLayer::WriteExponents() {
       all.insert(all.end(), head.scores.begin(), head.scores.end());
       all.resize(all.size() + room_.most_sentences - head.scores.size());
     }
+    all.resize(all.size() + room_.most_sentences);  // of a first look
   }
   device_.Write(choose_.scoring.exponents, all);
 }

@@ -24,6 +24,22 @@ OperationCounts CountScoring(const TextLayout& text, SentenceIndexKind kind) {
   return CountsOf([&] { layer.Score(); });
 }
 
+OperationCounts CountSigns(const TextLayout& text) {
+  const auto choosing = [&](SentenceIndexKind kind) {
+    ChosenLayer layer(text, kind, RoomFor(text).most_slots, 1);
+    layer.WriteRow();
+    layer.WriteExponents();
+    return CountOf(CountsOf([&] { layer.Choose(); }), "ChooseKernel");
+  };
+  cuda_sim::OperationCount signs = choosing(SentenceIndexKind::kSign);
+  const cuda_sim::OperationCount means = choosing(SentenceIndexKind::kMean);
+  signs.name = "ChooseKernel, signs";
+  signs.launches = 0;
+  signs.bytes_read -= means.bytes_read;
+  signs.bytes_written -= means.bytes_written;
+  return {signs};
+}
+
 OperationCounts CountIndexing(SentenceIndexKind kind) {
   CountedDevice device;
   constexpr int64_t kPages = 2;

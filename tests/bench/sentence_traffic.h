@@ -14,6 +14,8 @@ namespace sentencekv {
 
 // Scoring all sentences.
 OperationCounts CountScoring(const TextLayout& text, SentenceIndexKind kind);
+// What choosing does more where it looks at signs.
+OperationCounts CountSigns(const TextLayout& text);
 // Making the entry of one sentence of kMeanSentence tokens.
 OperationCounts CountIndexing(SentenceIndexKind kind);
 

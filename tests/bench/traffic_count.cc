@@ -97,6 +97,9 @@ void PrintSequence(int64_t tokens) {
        {std::pair("mean", SentenceIndexKind::kMean),
         std::pair("sign", SentenceIndexKind::kSign)}) {
     Print({name, tokens}, CountScoring(text, kind));
+    if (kind == SentenceIndexKind::kSign) {
+      Print({name, tokens}, CountSigns(text));
+    }
     // A sentence ends once in as many steps as it has tokens.
     Print({name, tokens, 1, "layer", kMeanSentence}, CountIndexing(kind));
     PrintMemory(text, name, MemoryOf(text, kind, chosen.num_slots));

@@ -1,6 +1,7 @@
 // How the policy `sentence` reads a sequence; docs/sentences.md.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -19,8 +20,12 @@ inline constexpr int64_t kMostSentenceTokens = int64_t{1} << 24;
 
 // Of SentenceScoreItem, for a budget: signs are looked at where without them it
 // is in doubt what will be chosen (docs/quality.md).
-constexpr int64_t NumCertain(int64_t budget) { return budget * 3 / 4; }
-constexpr int64_t NumRefined(int64_t budget) { return budget + 512; }
+constexpr int64_t NumCertain(int64_t budget) {
+  return std::max<int64_t>(budget - 256, 0);
+}
+constexpr int64_t NumRefined(int64_t budget) {
+  return std::max<int64_t>(budget + 512, 1536);
+}
 
 // KvOptions with the defaults filled in.
 struct SentenceSettings {

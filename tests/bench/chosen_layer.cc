@@ -35,6 +35,8 @@ ChoiceRoom RoomFor(const TextLayout& text) {
           .most_pages = RoundUp(text.num_pages(), 32)};
 }
 
+int64_t NumTokensInDoubt() { return NumRefined(kBudget) - NumCertain(kBudget); }
+
 int64_t HeadEntryBytes(SentenceIndexKind kind, int64_t num_entries) {
   return SentenceBlocks(num_entries) *
          SentenceBlockBytes(kind, Shape::kHeadDim);

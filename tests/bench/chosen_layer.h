@@ -22,6 +22,9 @@ struct ChoiceRoom {
 };
 ChoiceRoom RoomFor(const TextLayout& text);
 
+// Of kSign: tokens of a choice whose signs are looked at, but for the rest of a
+// bin.
+int64_t NumTokensInDoubt();
 // Bytes of the entries of a KV head, and of its signs.
 int64_t HeadEntryBytes(SentenceIndexKind kind, int64_t num_entries);
 int64_t HeadSignBytes(SentenceIndexKind kind, int64_t num_pages);

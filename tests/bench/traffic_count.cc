@@ -22,6 +22,7 @@
 #include <cstring>
 #include <string_view>
 
+#include "tests/bench/chosen_layer.h"
 #include "tests/bench/dense_traffic.h"
 #include "tests/bench/llama_shape.h"
 #include "tests/bench/sentence_traffic.h"
@@ -81,13 +82,13 @@ void PrintSequence(int64_t tokens) {
   const ChoiceCounts& choices = chosen.choices;
   fmt::print(
       R"({{"choices": {}, "tokens": {}, "sentences_of_text": {}, )"
-      R"("sentences": {}, "attended": {}, "hits": {}, "misses": {}, )"
+      R"("tokens_in_doubt": {}, "sentences": {}, "attended": {}, "hits": {}, "misses": {}, )"
       R"("evictions": {}, "whole_pages": {}, "bytes": {}, "run_bytes": {}, )"
       R"("slots": {}}})"
       "\n",
       chosen.num_steps * LlamaShape::kKvHeads, tokens, text.num_sentences(),
-      choices.sentences, choices.tokens, choices.hits, choices.misses,
-      choices.evictions, choices.whole_pages, choices.bytes,
+      NumTokensInDoubt(), choices.sentences, choices.tokens, choices.hits,
+      choices.misses, choices.evictions, choices.whole_pages, choices.bytes,
       LayerPages(1).head_bytes(), chosen.num_slots);
 
   PrintMemory(text, "full",

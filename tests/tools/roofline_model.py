@@ -7,10 +7,10 @@ import json
 # operations in each of a multiplication with addition.
 HBM_BYTES_PER_SECOND = 3.35e12
 F32_PER_SECOND = 67e12 / 2
-# An addition whose sign a bit says: turning it is an integer operation, of which
-# a processor does half as many (CUDA C++ Programming Guide, "Arithmetic
-# Instructions").
-SIGNED_PER_SECOND = F32_PER_SECOND / 2
+# Integer operations of one of 132 processors, half as many as in f32 (CUDA C++
+# Programming Guide, "Arithmetic Instructions"). A dimension of a token's signs
+# takes about one for each query head.
+PROCESSOR_INTS_PER_SECOND = F32_PER_SECOND / 2 / 132
 # PCIe 5 with 16 lanes, one way, by copy engines.
 LINK_BYTES_PER_SECOND = 50e9
 SECONDS_PER_LAUNCH = 3e-6
@@ -20,6 +20,7 @@ SECONDS_IN_GRAPH = 0.5e-6
 
 LAYERS = 32
 HEADS = 32
+KV_HEADS = 8
 HEAD_DIM = 128
 PARTS = {
     "full": ("dense", "full"),
@@ -88,14 +89,18 @@ class Counts:
         return kernels
 
     def arithmetic_seconds(self, part, tokens, rows):
-        """Of a layer, by the shape: each entry, and for `sign` each token, with
-        every dimension of all query heads."""
+        """Of a layer, by the shape: each entry with every dimension of all query
+        heads; and for `sign` the tokens in doubt of a choice, on the processor
+        that has it."""
         if part not in ("mean", "sign"):
             return 0
-        seconds = self.choices(tokens)["sentences_of_text"] / F32_PER_SECOND
+        choices = self.choices(tokens)
+        seconds = (rows * choices["sentences_of_text"] * HEADS * HEAD_DIM /
+                   F32_PER_SECOND)
         if part == "sign":
-            seconds += tokens / SIGNED_PER_SECOND
-        return rows * HEADS * HEAD_DIM * seconds
+            seconds += (choices["tokens_in_doubt"] * HEADS // KV_HEADS *
+                        HEAD_DIM / PROCESSOR_INTS_PER_SECOND)
+        return seconds
 
 
 class Step:

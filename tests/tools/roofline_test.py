@@ -33,10 +33,11 @@ def counts():
         record("full", "MmaKernel<__nv_bfloat16, 128>", 300, 30),
         record("mean", "VectorsKernel", 50, 5),
         record("mean", "IndexKernel<__nv_bfloat16>", 240, 24, steps=24),
-        record("sign", "SignRowsKernel", 50, 10),
+        record("sign", "ChooseKernel, signs", 50, 10, launches=0),
         record("chosen", "GatherRunsKernel", 44, 40, steps=4, launches=4,
                host_read=40),
         json.dumps({"choices": 32, "tokens": TOKENS, "sentences_of_text": 170,
+                    "tokens_in_doubt": 100,
                     "sentences": 320, "attended": 6400, "hits": 90,
                     "misses": 10, "bytes": 40, "run_bytes": 8, "slots": 6}),
     ])
@@ -82,8 +83,10 @@ class StepTest(unittest.TestCase):
         for policy, own_bytes, scoring in (
                 # Scores of 170 sentences move 66 bytes of a layer.
                 ("sentence, mean", 66, 170 * products),
-                # A token's signs are turned at half the rate.
-                ("sentence, sign", 60, (170 + 2 * TOKENS) * products)):
+                # A choice's tokens in doubt are on one of 132 processors, at
+                # half the rate.
+                ("sentence, sign", 60,
+                 (170 + 100 * 2 * 132 / 8) * products)):
             self.assertGreater(
                 scoring, own_bytes / roofline_model.HBM_BYTES_PER_SECOND)
             step = roofline_model.Step(counts(), policy, TOKENS)

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "kernels/check.h"
-#include "kernels/sentence_params.h"
 
 namespace sentencekv {
 namespace {
@@ -15,11 +14,6 @@ constexpr size_t kWordBits = 64;
 double Ratio(int64_t part, int64_t whole) {
   return whole == 0 ? 0
                     : static_cast<double>(part) / static_cast<double>(whole);
-}
-
-double ScoreOf(const HeadSelection& selection, size_t sentence) {
-  const auto score = static_cast<double>(selection.scores[sentence]);
-  return score >= kCertainScore ? score - kCertainScore : score;
 }
 
 }  // namespace
@@ -108,15 +102,13 @@ void ReadLog::Trace(const SelectionLimits& limits,
   Step& step = steps_.back();
   ++step.num_selections;
   double sum = 0;
-  for (size_t i = 0; i < selection.scores.size(); ++i) {
-    sum += ScoreOf(selection, i);
-  }
+  for (const float score : selection.scores) sum += static_cast<double>(score);
   for (const int32_t sentence : selection.sentences) {
     const auto i = static_cast<size_t>(sentence);
     ++step.times_chosen[i];
     // Where the text begins every head puts what it has no use for.
     if (sum <= 0 || spans.begin(sentence) < limits.num_sink) continue;
-    const double share = ScoreOf(selection, i) / sum;
+    const double share = static_cast<double>(selection.scores[i]) / sum;
     step.focus[i] += share * share;
   }
 }

@@ -45,8 +45,7 @@ struct HeadSelection {
   int64_t layer = 0;
   int64_t kv_head = 0;
   SentenceSpans spans;
-  // [spans.ends.size()], at least 0; of what is certain more by kCertainScore.
-  std::span<const float> scores;
+  std::span<const float> scores;       // [spans.ends.size()], at least 0
   std::span<const int32_t> sentences;  // chosen
   int64_t num_attended = 0;            // tokens, with what is read anyway
 };

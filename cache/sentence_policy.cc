@@ -195,7 +195,6 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
            .scores = scores,
            .signs = index.signs(input.layer, g),
            .ends = row.spans.ends.data(),
-           .num_certain = NumCertain(state.settings.limits.budget),
            .num_refined = NumRefined(state.settings.limits.budget),
            .query_sum =
                query_sum == nullptr ? nullptr : query_sum + g * group_width,

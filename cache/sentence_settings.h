@@ -1,7 +1,6 @@
 // How the policy `sentence` reads a sequence; docs/sentences.md.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -18,14 +17,9 @@ inline constexpr int64_t kDefaultSentenceDense = 4096;
 // Most tokens of any setting: more than any model reads.
 inline constexpr int64_t kMostSentenceTokens = int64_t{1} << 24;
 
-// Of SentenceScoreItem, for a budget: signs are looked at where without them it
-// is in doubt what will be chosen (docs/quality.md).
-constexpr int64_t NumCertain(int64_t budget) {
-  return std::max<int64_t>(budget - 256, 0);
-}
-constexpr int64_t NumRefined(int64_t budget) {
-  return std::max<int64_t>(budget + 512, 1536);
-}
+// SentenceScoreItem::num_refined for a budget: so much behind it the means may
+// be wrong about what is worth choosing (docs/quality.md).
+constexpr int64_t NumRefined(int64_t budget) { return budget + 1024; }
 
 // KvOptions with the defaults filled in.
 struct SentenceSettings {

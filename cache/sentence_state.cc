@@ -56,8 +56,7 @@ void SentenceState::AddReuseBonus(int64_t layer, int64_t kv_head,
   if (settings.reuse_bonus == 0) return;
   const float factor = 1.0f + settings.reuse_bonus;
   for (size_t i = 0; i < scores.size(); ++i) {
-    if (scores[i] < kCertainScore &&
-        reads.WasChosen(layer, kv_head, static_cast<int32_t>(i))) {
+    if (reads.WasChosen(layer, kv_head, static_cast<int32_t>(i))) {
       scores[i] *= factor;
     }
   }

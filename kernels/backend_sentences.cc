@@ -44,7 +44,6 @@ absl::Status Backend::ScoreSentences(const ScoreSentencesParams& params) {
         .NotNull("scores of an item", item.scores)
         .Positive("num_entries of an item", item.num_entries)
         .Count("num_summed of an item", item.num_summed)
-        .Count("num_certain of an item", item.num_certain)
         .Count("num_refined of an item", item.num_refined)
         .IndexKind(item.kind, item.signs);
     if (item.kind == SentenceIndexKind::kSign) {

@@ -33,9 +33,6 @@ struct IndexSentencesParams {
   int64_t num_items = 0;
 };
 
-// More than any score.
-inline constexpr float kCertainScore = 1024;
-
 // One row's query heads of one KV head, and the sentences to be scored.
 struct SentenceScoreItem {
   SentenceIndexKind kind = SentenceIndexKind::kMean;
@@ -49,11 +46,10 @@ struct SentenceScoreItem {
   // begins at position 0; host memory, [num_entries].
   const std::byte* signs = nullptr;
   const int32_t* ends = nullptr;
-  // A first look takes every key for its sentence's mean. By falling score, in
-  // whole bins (ScoreBin), what holds num_certain tokens is raised by
-  // kCertainScore, and signs are looked at in what follows, until num_refined
-  // tokens. num_refined 0: they are looked at everywhere, and none is certain.
-  int64_t num_certain = 0;
+  // A first look takes every key for its sentence's mean. Signs are looked at
+  // in what scores best by it, in whole bins (kernels/score_bins.h) until they
+  // hold num_refined tokens; other sentences keep what the first look gave. 0:
+  // signs are looked at everywhere.
   int64_t num_refined = 0;
   // The query that scores is (1 - blend) q + blend x the mean of the q since
   // num_summed was 0. query_sum, [num_heads, D], is their sum: overwritten when

@@ -117,17 +117,6 @@ inline void BlendQueries(const SentenceScoreItem& item, int64_t num_heads,
   }
 }
 
-// Bins first..end-1 of scores.
-struct DoubtfulBins {
-  uint32_t first = 0;
-  uint32_t end = kScoreBins;
-
-  bool Have(float score) const {
-    const uint32_t bin = ScoreBin(score);
-    return bin >= first && bin < end;
-  }
-};
-
 // One item's numbers. Arrays of entries have room for whole blocks.
 struct ItemScores {
   const SentenceScoreItem& item;
@@ -157,8 +146,8 @@ struct ItemScores {
   void ScoreVectors() const;
   // Of kSign: every token counts as if its key were the mean.
   void WeighByTokens() const;
-  // Where signs are looked at, by `coarse`.
-  DoubtfulBins FindDoubtful() const;
+  // From which bin of `coarse` on signs are looked at.
+  uint32_t LowestRefinedBin() const;
   // Puts what the signs of its tokens say in place of their number.
   void AddSigns(int64_t entry) const;
   void AddAllShares(bool keep_exponents, float* out) const {
@@ -208,23 +197,18 @@ void ItemScores::WeighByTokens() const {
   }
 }
 
-DoubtfulBins ItemScores::FindDoubtful() const {
+uint32_t ItemScores::LowestRefinedBin() const {
   int32_t tokens[kScoreBins] = {};
   int32_t begin = 0;
   for (int64_t e = 0; e < item.num_entries; ++e) {
     tokens[ScoreBin(coarse[e])] += item.ends[e] - begin;
     begin = item.ends[e];
   }
-  DoubtfulBins bins = {.first = kScoreBins, .end = kScoreBins};
-  int64_t better = 0;
-  while (bins.end > 0 && better + tokens[bins.end - 1] <= item.num_certain) {
-    better += tokens[--bins.end];
+  uint32_t lowest = kScoreBins;
+  for (int64_t left = item.num_refined; lowest > 0 && left > 0;) {
+    left -= tokens[--lowest];
   }
-  bins.first = bins.end;
-  while (bins.first > 0 && better < item.num_refined) {
-    better += tokens[--bins.first];
-  }
-  return bins;
+  return lowest;
 }
 
 void ItemScores::AddSigns(int64_t entry) const {
@@ -281,7 +265,6 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
   };
   BlendQueries(item, num_heads, head_dim, width, scores.queries);
   scores.ScoreVectors();
-  DoubtfulBins doubtful;
   if (item.kind == SentenceIndexKind::kSign) {
     auto* const rounded = reinterpret_cast<int16_t*>(take(num_heads * width));
     for (int64_t h = 0; h < num_heads; ++h) {
@@ -290,20 +273,19 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
     }
     scores.WeighByTokens();
     scores.Clear(scores.coarse);
+    uint32_t lowest = 0;
     if (item.num_refined > 0) {
       scores.AddAllShares(/*keep_exponents=*/true, scores.coarse);
-      doubtful = scores.FindDoubtful();
+      lowest = scores.LowestRefinedBin();
     }
     for (int64_t e = 0; e < item.num_entries; ++e) {
-      if (doubtful.Have(scores.coarse[e])) scores.AddSigns(e);
+      if (ScoreBin(scores.coarse[e]) >= lowest) scores.AddSigns(e);
     }
   }
   scores.Clear(scores.total);
   scores.AddAllShares(/*keep_exponents=*/false, scores.total);
   for (int64_t e = 0; e < item.num_entries; ++e) {
-    const bool is_certain = item.kind == SentenceIndexKind::kSign &&
-                            ScoreBin(scores.coarse[e]) >= doubtful.end;
-    item.scores[e] = scores.total[e] + (is_certain ? kCertainScore : 0.0f);
+    item.scores[e] = scores.total[e];
   }
 }
 

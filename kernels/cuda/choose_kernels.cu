@@ -18,9 +18,9 @@
 // Passes after the first find scores and ends in the cache. Making scores of
 // exponents reads 12 S bytes for each query head, 4 S of the prior and the
 // query, and writes 4 S of scores and the query's sum. For kSign it is done
-// twice, and every exponent read and written once more; for each sentence in
-// doubt D + 4 bytes of its deviations and the strips of 2 D bytes that its
-// tokens lie in are read.
+// twice, and every exponent read and written once more; for each sentence
+// whose signs are looked at D + 4 bytes of its deviations and the strips of 2 D
+// bytes that its tokens lie in are read.
 //
 // Shared memory: 16 KiB, 2 bytes a page of the longest sequence, or 4 KiB, 64 D
 // bytes and 8 for each query head of a KV head, whichever is most; 8 bytes for
@@ -253,7 +253,7 @@ class Choice {
   AddedCounts* const counts_;
 };
 
-__global__ void __launch_bounds__(kChooseThreads, 2)
+__global__ void __launch_bounds__(kChooseThreads)
     ChooseKernel(ChooseLaunch launch) {
   Choice(launch).Run();
 }

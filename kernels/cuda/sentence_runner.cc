@@ -108,7 +108,6 @@ absl::Status SentenceRunner::Score(const ScoreSentencesParams& params) {
         .query_sum = item.query_sum,
         .num_summed = item.num_summed,
         .blend = item.blend,
-        .num_certain = item.num_certain,
         .num_refined = item.num_refined};
     first_score += item.num_entries;
   }

@@ -4,18 +4,16 @@
 //   kMean    x = c q . mean
 //   kMinMax  x = c (q . middle + |q| . half)
 //   kSign    x = c q . mean + log2 of the sum over the sentence's tokens of
-//            2^(sum over d of +- c q[d] deviation[d])
-//
-// for kSign only where a first look, which takes every key for the mean, leaves
-// it in doubt what will be chosen; elsewhere log2 of the number of tokens.
+//            2^(sum over d of +- c w[d]), where w[d] = q[d] deviation[d] in 8
+//            bits. Only of what a first look, with the number of tokens in place
+//            of the sum, finds best: num_refined tokens
 //
 // Two kernels, one after the other:
 //   VectorsKernel  c q . mean and the like (sentence_scoring.h): a thread has
-//   an
-//                  entry and four query heads, the sum in the order of
+//                  an entry and four query heads, the sum in the order of
 //                  dimensions; 16 lanes read 128 bytes together. Grid: 128
 //                  entries x tasks. Shared memory: 4 D floats.
-//   SharesKernel   the rest (sentence_scores.h): a block has a task, for signs
+//   SharesKernel   the rest (sentence_scores.h): a block has a task; for signs
 //                  a warp has an entry and a lane a token. Grid: tasks. Shared
 //                  memory: ScoringMemoryBytes, at most 20 KiB and 8 bytes a
 //                  query head.
@@ -43,7 +41,6 @@ ScoringOf(const ScoreSentencesLaunch& launch, const ScoreSentencesTask& task) {
           .blocks = task.blocks,
           .signs = task.signs,
           .ends = task.ends,
-          .num_certain = task.num_certain,
           .num_refined = task.num_refined,
           .num_entries = task.num_entries,
           .prior = task.prior,

@@ -28,7 +28,6 @@ struct ScoreSentencesTask {
   float* query_sum = nullptr;        // [heads, D] or null
   int64_t num_summed = 0;
   float blend = 0;
-  int64_t num_certain = 0;
   int64_t num_refined = 0;
 };
 

@@ -17,15 +17,10 @@ namespace sentencekv {
 __device__ __forceinline__ void FinishScores(const SentenceScoring& scoring,
                                              const ScoringMemory& shared,
                                              float* scores) {
-  const bool has_signs = scoring.kind == SentenceIndexKind::kSign;
-  const unsigned certain =
-      has_signs ? LookAtSigns(scoring, shared) : kScoreBins;
-  const float* const coarse = scoring.ExponentsOf(scoring.num_heads);
+  if (scoring.kind == SentenceIndexKind::kSign) LookAtSigns(scoring, shared);
   FindShares(scoring, shared.shares);
   for (int64_t e = threadIdx.x; e < scoring.num_entries; e += blockDim.x) {
-    const bool is_certain = has_signs && ScoreBinOf(coarse[e]) >= certain;
-    scores[e] = ScoreOf(scoring, shared.shares, e) +
-                (is_certain ? kCertainScore : 0.0f);
+    scores[e] = ScoreOf(scoring, shared.shares, e);
   }
   const BlendedQuery& query = scoring.query;
   const int64_t num_summands =

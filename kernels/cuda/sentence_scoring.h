@@ -38,7 +38,6 @@ struct SentenceScoring {
   const std::byte* blocks = nullptr;
   const std::byte* signs = nullptr;  // of kSign, as what follows
   const int32_t* ends = nullptr;
-  int64_t num_certain = 0;
   int64_t num_refined = 0;
   int64_t num_entries = 0;
   const float* prior = nullptr;  // [num_prior]; entries behind it have 0
@@ -150,10 +149,10 @@ struct HeadShare {
 
 // What FinishScores needs of a block's shared memory.
 struct ScoringMemory {
-  HeadShare* shares;        // [heads]
-  unsigned* bin_tokens;     // [kScoreBins]
-  unsigned* doubtful_bins;  // [2]
-  int8_t* weights;          // [warps][kHeadsTogether][D]
+  HeadShare* shares;     // [heads]
+  unsigned* bin_tokens;  // [kScoreBins]
+  unsigned* lowest_bin;
+  int8_t* weights;  // [warps][kHeadsTogether][D]
 };
 
 __host__ __device__ constexpr int64_t ScoringMemoryBytes(int64_t num_heads,

@@ -151,11 +151,11 @@ __device__ __forceinline__ unsigned ScoreBinOf(float score) {
   return bits >> 31 != 0 ? 0 : bits >> 21;
 }
 
-// Which bins of `tokens`, [kScoreBins] of the sentences in each, are in doubt:
-// bins[0]..bins[1] - 1. One warp calls.
-__device__ __forceinline__ void FindDoubtful(const SentenceScoring& scoring,
-                                             const unsigned* tokens,
-                                             unsigned* bins) {
+// From which bin on signs are looked at; `tokens`, [kScoreBins], are those of
+// the sentences in each. One warp calls, and its first lane writes.
+__device__ __forceinline__ void FindLowestBin(const SentenceScoring& scoring,
+                                              const unsigned* tokens,
+                                              unsigned* lowest_bin) {
   constexpr int kBinsOfLane = kScoreBins / kWarpSize;
   unsigned of_lane = 0;
   for (int i = 0; i < kBinsOfLane; ++i) {
@@ -167,28 +167,21 @@ __device__ __forceinline__ void FindDoubtful(const SentenceScoring& scoring,
     from_here += LaneId() + distance < kWarpSize ? other : 0;
   }
   int64_t better = from_here - of_lane;
-  float first = 0;  // bins, as floats for WarpMax: they are exact
-  float minus_end = -static_cast<float>(kScoreBins);
+  float lowest = 0;  // a float for WarpMax: it is exact
   for (int i = kBinsOfLane - 1; i >= 0; --i) {
     const int bin = LaneId() * kBinsOfLane + i;
     better += tokens[bin];
     if (better >= scoring.num_refined) {
-      first = fmaxf(first, static_cast<float>(bin));
+      lowest = fmaxf(lowest, static_cast<float>(bin));
     }
-    if (better <= scoring.num_certain) minus_end = -static_cast<float>(bin);
   }
-  first = WarpMax(first);
-  const float end = -WarpMax(minus_end);
-  if (LaneId() == 0) {
-    bins[0] = static_cast<unsigned>(fminf(first, end));
-    bins[1] = static_cast<unsigned>(end);
-  }
+  lowest = WarpMax(lowest);
+  if (LaneId() == 0) *lowest_bin = static_cast<unsigned>(lowest);
 }
 
-// Exponents become those of kSign. Gives the lowest bin of the first look whose
-// sentences are certain. All threads of the block call.
-__device__ __forceinline__ unsigned LookAtSigns(const SentenceScoring& scoring,
-                                                const ScoringMemory& shared) {
+// Exponents become those of kSign. All threads of the block call.
+__device__ __forceinline__ void LookAtSigns(const SentenceScoring& scoring,
+                                            const ScoringMemory& shared) {
   float* const coarse = scoring.ExponentsOf(scoring.num_heads);
   for (int64_t e = threadIdx.x; e < scoring.num_entries; e += blockDim.x) {
     const float counted =
@@ -208,26 +201,22 @@ __device__ __forceinline__ unsigned LookAtSigns(const SentenceScoring& scoring,
   }
   __syncthreads();
   if (WarpId() == 0) {
-    FindDoubtful(scoring, shared.bin_tokens, shared.doubtful_bins);
+    FindLowestBin(scoring, shared.bin_tokens, shared.lowest_bin);
   }
   __syncthreads();
-  const bool are_all = scoring.num_refined == 0;
-  const unsigned first = are_all ? 0 : shared.doubtful_bins[0];
-  const unsigned end = are_all ? kScoreBins : shared.doubtful_bins[1];
+  const unsigned lowest = scoring.num_refined == 0 ? 0 : *shared.lowest_bin;
   int8_t* const weights =
       shared.weights + WarpId() * kHeadsTogether * scoring.head_dim;
   for (int64_t from = WarpId() * kWarpSize; from < scoring.num_entries;
        from += NumWarps() * kWarpSize) {
     const int64_t e = from + LaneId();
-    const unsigned bin = e < scoring.num_entries ? ScoreBinOf(coarse[e]) : 0;
-    unsigned doubtful = __ballot_sync(
-        kFullMask, e < scoring.num_entries && bin >= first && bin < end);
-    for (; doubtful != 0; doubtful &= doubtful - 1) {
-      AddSigns(scoring, from + __ffs(static_cast<int>(doubtful)) - 1, weights);
+    unsigned refined = __ballot_sync(
+        kFullMask, e < scoring.num_entries && ScoreBinOf(coarse[e]) >= lowest);
+    for (; refined != 0; refined &= refined - 1) {
+      AddSigns(scoring, from + __ffs(static_cast<int>(refined)) - 1, weights);
     }
   }
   __syncthreads();
-  return end;
 }
 
 }  // namespace sentencekv

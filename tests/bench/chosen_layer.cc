@@ -35,7 +35,7 @@ ChoiceRoom RoomFor(const TextLayout& text) {
           .most_pages = RoundUp(text.num_pages(), 32)};
 }
 
-int64_t NumTokensInDoubt() { return NumRefined(kBudget) - NumCertain(kBudget); }
+int64_t NumTokensRefined() { return NumRefined(kBudget); }
 
 int64_t HeadEntryBytes(SentenceIndexKind kind, int64_t num_entries) {
   return SentenceBlocks(num_entries) *
@@ -142,7 +142,6 @@ void ChosenLayer::FillEntries(SentenceIndexKind kind) {
                    ? nullptr
                    : device_.Zeros<std::byte>(Shape::kKvHeads * sign_bytes),
       .sign_stride = sign_bytes,
-      .num_certain = NumCertain(kBudget),
       .num_refined = NumRefined(kBudget),
       .prior = device_.Zeros<float>(Shape::kKvHeads * sentences),
       .num_prior = sentences};

@@ -24,7 +24,7 @@ ChoiceRoom RoomFor(const TextLayout& text);
 
 // Of kSign: tokens of a choice whose signs are looked at, but for the rest of a
 // bin.
-int64_t NumTokensInDoubt();
+int64_t NumTokensRefined();
 // Bytes of the entries of a KV head, and of its signs.
 int64_t HeadEntryBytes(SentenceIndexKind kind, int64_t num_entries);
 int64_t HeadSignBytes(SentenceIndexKind kind, int64_t num_pages);

@@ -81,7 +81,6 @@ void Score(benchmark::State& state, SentenceIndexKind kind, int64_t budget) {
       .scores = scores.data(),
       .signs = signs.data(),
       .ends = context.ends.data(),
-      .num_certain = NumCertain(budget),
       .num_refined = budget == 0 ? 0 : NumRefined(budget)};
   for (auto _ : state) {
     SKV_CHECK((*backend)
@@ -96,7 +95,7 @@ void Score(benchmark::State& state, SentenceIndexKind kind, int64_t budget) {
 }
 BENCHMARK_CAPTURE(Score, mean, SentenceIndexKind::kMean, 0)->Arg(420);
 BENCHMARK_CAPTURE(Score, sign, SentenceIndexKind::kSign, 0)->Arg(420);
-BENCHMARK_CAPTURE(Score, sign_in_doubt, SentenceIndexKind::kSign, 1024)
+BENCHMARK_CAPTURE(Score, sign_of_best, SentenceIndexKind::kSign, 1024)
     ->Arg(200)
     ->Arg(420)
     ->Arg(1700);

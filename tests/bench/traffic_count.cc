@@ -82,12 +82,12 @@ void PrintSequence(int64_t tokens) {
   const ChoiceCounts& choices = chosen.choices;
   fmt::print(
       R"({{"choices": {}, "tokens": {}, "sentences_of_text": {}, )"
-      R"("tokens_in_doubt": {}, "sentences": {}, "attended": {}, "hits": {}, "misses": {}, )"
+      R"("tokens_refined": {}, "sentences": {}, "attended": {}, "hits": {}, "misses": {}, )"
       R"("evictions": {}, "whole_pages": {}, "bytes": {}, "run_bytes": {}, )"
       R"("slots": {}}})"
       "\n",
       chosen.num_steps * LlamaShape::kKvHeads, tokens, text.num_sentences(),
-      NumTokensInDoubt(), choices.sentences, choices.tokens, choices.hits,
+      NumTokensRefined(), choices.sentences, choices.tokens, choices.hits,
       choices.misses, choices.evictions, choices.whole_pages, choices.bytes,
       LayerPages(1).head_bytes(), chosen.num_slots);
 

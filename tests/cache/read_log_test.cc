@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/sentence_params.h"
 #include "tests/support/tiny_tensors.h"
 
 namespace sentencekv {
@@ -122,32 +121,6 @@ TEST(ReadLog, RanksWhatFewHeadsPickOutAboveWhatAllOfThemSpreadOver) {
     sum += source.share;
   }
   EXPECT_NEAR(sum, 1, 1e-12);
-}
-
-// What was certain counts by its score alone.
-TEST(ReadLog, CertainSentencesHaveTheirOwnShares) {
-  const Context context(6);
-  const std::vector<float> scores = {0, 0, 0.2f, 0.5f, 0.3f, 0};
-  std::vector<double> shares[2];
-  for (const bool are_certain : {false, true}) {
-    std::vector<float> given = scores;
-    if (are_certain) {
-      for (const size_t i : {2u, 4u}) given[i] += kCertainScore;
-    }
-    ReadLog log(kLayers, kKvHeads, 9);
-    AddStep(context, given, {2, 3, 4}, &log);
-    const auto taken = log.TakeSentences({context.ends, context.num_tokens + 1},
-                                         context.num_tokens, /*close=*/true);
-    ASSERT_EQ(taken.size(), 1u);
-    EXPECT_EQ(Begins(taken[0]), (std::vector<int64_t>{30, 40, 20}));
-    for (const ReadSource& source : taken[0].sources) {
-      shares[are_certain ? 1 : 0].push_back(source.share);
-    }
-  }
-  ASSERT_EQ(shares[0].size(), 3u);
-  for (size_t i = 0; i < 3; ++i) {
-    EXPECT_NEAR(shares[0][i], shares[1][i], 1e-3) << i;
-  }
 }
 
 TEST(ReadLog, LeavesOutTheSinkAndWhatWasNotChosen) {

@@ -128,7 +128,6 @@ TEST_F(CudaScoreRows, EqualsScoreSentences) {
                                .has_blend = i % 4 >= 2,
                                .query_row = 5 - i,
                                .num_prior = count * 2 / 3,
-                               .num_certain = i < 3 ? 0 : 40,
                                .num_refined = i < 3 ? 0 : 100});
       }
       step.rows[4].limits.num_dense = 1 << 20;
@@ -150,7 +149,6 @@ TEST_F(CudaScoreRows, EqualsScoreSentencesOnSmallTexts) {
                              .has_blend = count != 1,
                              .query_row = std::ssize(step.scored),
                              .num_prior = count,
-                             .num_certain = 10,
                              .num_refined = 30});
     }
     ExpectHostScores(step, 20);

@@ -101,7 +101,6 @@ void ScoredRows::SetRows(const std::vector<ScoredRow>& rows) {
     there.prior_weight = kPriorWeight;
     there.blend = kBlend;
     there.num_summed = row.num_summed;
-    there.num_certain = row.num_certain;
     there.num_refined = row.num_refined;
   }
   const ScoringRow* const copy = device_.Upload(there_);
@@ -153,7 +152,6 @@ std::vector<std::vector<float>> ScoredRows::HostScores(
          .query_sum = host_sums_[r] == nullptr ? nullptr : host_sums_[r] + sums,
          .num_summed = there.num_summed,
          .blend = there.blend,
-         .num_certain = there.num_certain,
          .num_refined = there.num_refined});
     choices.push_back(choice);
     launch.sum_entries += count;

@@ -34,7 +34,6 @@ struct ScoredRow {
   int64_t query_row = 0;
   int64_t num_summed = 0;
   int64_t num_prior = 0;
-  int64_t num_certain = 0;
   int64_t num_refined = 0;
 };
 

@@ -32,7 +32,6 @@ struct Question {
   float prior_weight = 1;
   int64_t num_summed = 0;
   float blend = 0;
-  int64_t num_certain = 0;
   int64_t num_refined = 0;
   std::vector<float> scores;
 };
@@ -56,7 +55,6 @@ void AskCpu(int64_t heads, std::vector<Question>* questions) {
                      .scores = question.scores.data(),
                      .signs = entries.signs.data(),
                      .ends = entries.ends.data(),
-                     .num_certain = question.num_certain,
                      .num_refined = question.num_refined,
                      .query_sum = question.query_sum.empty()
                                       ? nullptr
@@ -93,7 +91,6 @@ ScoreSentencesTask Upload(cuda_sim::SimDevice& device,
                        : device.Upload(question.query_sum),
       .num_summed = question.num_summed,
       .blend = question.blend,
-      .num_certain = question.num_certain,
       .num_refined = question.num_refined};
 }
 
@@ -192,24 +189,16 @@ TEST_F(CudaSentenceScore, EqualsTheCpu) {
   }
 }
 
-// Which entries are certain, looked at and passed over.
-TEST_F(CudaSentenceScore, LooksAtSignsThatAreInDoubt) {
+TEST_F(CudaSentenceScore, LooksAtTheSignsOfTheBest) {
   const SentenceEntries entries = Entries(SentenceIndexKind::kSign, 64);
   for (const int64_t heads : {3, 5}) {
     std::vector<Question> questions;
-    const auto ask = [&](int64_t num_certain, int64_t num_refined) {
+    for (const int64_t num_refined : {1, 100, 150, 299, 2000}) {
       questions.push_back({.entries = &entries,
                            .count = entries.count(),
                            .q = Random(heads * 64),
-                           .num_certain = num_certain,
                            .num_refined = num_refined});
-    };
-    ask(0, 1);
-    ask(0, 100);
-    ask(60, 150);
-    ask(150, 100);
-    ask(1000, 2000);
-    ask(100, 0);
+    }
     ExpectCpu(heads, questions, 20);
   }
 }

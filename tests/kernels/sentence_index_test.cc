@@ -7,7 +7,6 @@
 #include <functional>
 #include <map>
 #include <random>
-#include <set>
 #include <vector>
 
 #include "fmt/format.h"
@@ -295,12 +294,8 @@ TEST_P(SentenceIndexTest, SignsOfTheBestAreLookedAt) {
                        {{699, 1}}, 5);
   const Index index = Build(step, SentenceIndexKind::kSign);
   const auto count = static_cast<size_t>(index.count());
-  struct Range {
-    int64_t num_certain, num_refined;
-  };
-  for (const Range range :
-       {Range{0, 1}, {0, 350}, {100, 350}, {300, 200}, {0, 5000}}) {
-    SCOPED_TRACE(fmt::format("{} to {}", range.num_certain, range.num_refined));
+  for (const int64_t num_refined : {1, 100, 350, 5000}) {
+    SCOPED_TRACE(num_refined);
     std::vector<float> q(2 * dim);
     for (float& x : q) x = normal(random);
     std::vector<float> prior(count);
@@ -316,30 +311,21 @@ TEST_P(SentenceIndexTest, SignsOfTheBestAreLookedAt) {
       bins[ScoreBin(static_cast<float>(coarse[e]))] +=
           index.ends[e] - index.begin(static_cast<int64_t>(e));
     }
-    std::set<uint32_t> certain;
-    std::set<uint32_t> doubtful;
+    uint32_t lowest = 0;
     int64_t tokens = 0;
     for (const auto& [bin, bin_tokens] : bins) {
-      if (doubtful.empty() && tokens + bin_tokens <= range.num_certain) {
-        certain.insert(bin);
-      } else if (tokens < range.num_refined) {
-        doubtful.insert(bin);
-      }
-      tokens += bin_tokens;
+      lowest = bin;
+      if ((tokens += bin_tokens) >= num_refined) break;
     }
     std::vector<bool> refined(count);
     for (size_t e = 0; e < count; ++e) {
-      refined[e] = doubtful.contains(ScoreBin(static_cast<float>(coarse[e])));
+      refined[e] = ScoreBin(static_cast<float>(coarse[e])) >= lowest;
     }
     std::vector<double> expected(prior.begin(), prior.end());
     for (int64_t h = 0; h < 2; ++h) {
       const std::vector<double> shares =
           Shares(index, &q[h * dim], 0.3, refined);
       for (size_t e = 0; e < count; ++e) expected[e] += shares[e];
-    }
-    for (size_t e = 0; e < count; ++e) {
-      const uint32_t bin = ScoreBin(static_cast<float>(coarse[e]));
-      if (certain.contains(bin)) expected[e] += kCertainScore;
     }
     std::vector<float> scores(count);
     const SentenceScoreItem item = {.kind = SentenceIndexKind::kSign,
@@ -350,8 +336,7 @@ TEST_P(SentenceIndexTest, SignsOfTheBestAreLookedAt) {
                                     .scores = scores.data(),
                                     .signs = index.signs.data(),
                                     .ends = index.ends.data(),
-                                    .num_certain = range.num_certain,
-                                    .num_refined = range.num_refined};
+                                    .num_refined = num_refined};
     ASSERT_TRUE(backend_
                     ->ScoreSentences({.items = &item,
                                       .num_items = 1,
@@ -460,7 +445,6 @@ TEST_P(SentenceIndexTest, RefusesWhatIsWrong) {
   EXPECT_TRUE(refused_score([](auto& i) { i.signs = nullptr; }));
   EXPECT_TRUE(refused_score([](auto& i) { i.ends = nullptr; }));
   EXPECT_TRUE(refused_score([](auto& i) { i.num_summed = -1; }));
-  EXPECT_TRUE(refused_score([](auto& i) { i.num_certain = -1; }));
   EXPECT_TRUE(refused_score([](auto& i) { i.num_refined = -1; }));
 }
 

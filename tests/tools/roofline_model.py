@@ -90,15 +90,15 @@ class Counts:
 
     def arithmetic_seconds(self, part, tokens, rows):
         """Of a layer, by the shape: each entry with every dimension of all query
-        heads; and for `sign` the tokens in doubt of a choice, on the processor
-        that has it."""
+        heads; and for `sign` the tokens of a choice whose signs are looked at, on
+        the processor that has it."""
         if part not in ("mean", "sign"):
             return 0
         choices = self.choices(tokens)
         seconds = (rows * choices["sentences_of_text"] * HEADS * HEAD_DIM /
                    F32_PER_SECOND)
         if part == "sign":
-            seconds += (choices["tokens_in_doubt"] * HEADS // KV_HEADS *
+            seconds += (choices["tokens_refined"] * HEADS // KV_HEADS *
                         HEAD_DIM / PROCESSOR_INTS_PER_SECOND)
         return seconds
 

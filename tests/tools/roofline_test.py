@@ -37,7 +37,7 @@ def counts():
         record("chosen", "GatherRunsKernel", 44, 40, steps=4, launches=4,
                host_read=40),
         json.dumps({"choices": 32, "tokens": TOKENS, "sentences_of_text": 170,
-                    "tokens_in_doubt": 100,
+                    "tokens_refined": 100,
                     "sentences": 320, "attended": 6400, "hits": 90,
                     "misses": 10, "bytes": 40, "run_bytes": 8, "slots": 6}),
     ])
@@ -83,7 +83,7 @@ class StepTest(unittest.TestCase):
         for policy, own_bytes, scoring in (
                 # Scores of 170 sentences move 66 bytes of a layer.
                 ("sentence, mean", 66, 170 * products),
-                # A choice's tokens in doubt are on one of 132 processors, at
+                # A choice's signs are looked at on one of 132 processors, at
                 # half the rate.
                 ("sentence, sign", 60,
                  (170 + 100 * 2 * 132 / 8) * products)):

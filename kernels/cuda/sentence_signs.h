@@ -179,9 +179,10 @@ __device__ __forceinline__ void FindLowestBin(const SentenceScoring& scoring,
   if (LaneId() == 0) *lowest_bin = static_cast<unsigned>(lowest);
 }
 
-// Exponents become those of kSign. All threads of the block call.
-__device__ __forceinline__ void LookAtSigns(const SentenceScoring& scoring,
-                                            const ScoringMemory& shared) {
+// Exponents become those of kSign. All threads of the block call. A function of
+// its own, for its registers to be its own.
+static __device__ __noinline__ void LookAtSigns(const SentenceScoring& scoring,
+                                                const ScoringMemory& shared) {
   float* const coarse = scoring.ExponentsOf(scoring.num_heads);
   for (int64_t e = threadIdx.x; e < scoring.num_entries; e += blockDim.x) {
     const float counted =

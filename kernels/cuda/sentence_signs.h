@@ -181,8 +181,8 @@ __device__ __forceinline__ void FindLowestBin(const SentenceScoring& scoring,
 
 // Exponents become those of kSign. All threads of the block call. A function of
 // its own, for its registers to be its own.
-static __device__ __noinline__ void LookAtSigns(const SentenceScoring& scoring,
-                                                const ScoringMemory& shared) {
+static __device__ __attribute__((noinline)) void LookAtSigns(
+    const SentenceScoring& scoring, const ScoringMemory& shared) {
   float* const coarse = scoring.ExponentsOf(scoring.num_heads);
   for (int64_t e = threadIdx.x; e < scoring.num_entries; e += blockDim.x) {
     const float counted =

@@ -225,8 +225,9 @@ class Choice {
     AddedCounts counts = {};
     for (int i = threadIdx.x; i * 32 < row_.num_sentences;
          i += kChooseThreads) {
-      last_choice[i] = chosen_[i];
       counts.sentences += __popc(chosen_[i]);
+      counts.repeated += __popc(chosen_[i] & last_choice[i]);
+      last_choice[i] = chosen_[i];
     }
     AddCounts(counts, counts_);
   }
@@ -235,6 +236,7 @@ class Choice {
   __device__ void WriteCounts(unsigned flags) const {
     ChoiceCounts& counts = launch_.counts[choice_];
     counts.sentences += counts_->sentences;
+    counts.repeated += counts_->repeated;
     counts.tokens += counts_->tokens;
     counts.hits += counts_->hits;
     counts.misses += counts_->misses;

@@ -92,6 +92,7 @@ enum ChoiceFlag : uint32_t {
 // Sums over the launches since the host wrote zeros.
 struct ChoiceCounts {
   int64_t sentences = 0;  // chosen for the budget
+  int64_t repeated = 0;   // of those: chosen by the step before too
   int64_t tokens = 0;     // attended to
   int64_t hits = 0;       // pages whose tokens were in a slot
   int64_t misses = 0;

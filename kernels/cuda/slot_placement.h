@@ -25,6 +25,7 @@ inline constexpr uint64_t kNotFree = 0;
 // What a choice adds to its ChoiceCounts.
 struct AddedCounts {
   unsigned sentences;
+  unsigned repeated;
   unsigned tokens;
   unsigned hits;
   unsigned misses;
@@ -43,6 +44,7 @@ __device__ __forceinline__ void AddCounts(const AddedCounts& mine,
     if (LaneId() == 0 && of_warp != 0) atomicAdd(&(sum->*field), of_warp);
   };
   add(&AddedCounts::sentences);
+  add(&AddedCounts::repeated);
   add(&AddedCounts::tokens);
   add(&AddedCounts::hits);
   add(&AddedCounts::misses);

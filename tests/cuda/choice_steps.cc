@@ -60,8 +60,13 @@ std::vector<int32_t> HostChoice::ChooseSentences(const ChoiceRow& row,
   }
   const auto sentences = selector_.ChooseSentences(
       row.limits, {row.ends, row.num_tokens}, *scores);
+  const std::vector<bool> before = last_;
   last_.assign(scores->size(), false);
-  for (const int32_t i : sentences) last_[static_cast<size_t>(i)] = true;
+  for (const int32_t i : sentences) {
+    const auto sentence = static_cast<size_t>(i);
+    last_[sentence] = true;
+    if (sentence < before.size() && before[sentence]) ++counts_.repeated;
+  }
   return {sentences.begin(), sentences.end()};
 }
 

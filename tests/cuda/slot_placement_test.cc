@@ -97,6 +97,7 @@ class Schedule {
         const ChoiceCounts& of =
             hosts_[(i / 2 * 2 + layer) * 2 + i % 2].counts();
         sum.sentences += of.sentences;
+        sum.repeated += of.repeated;
         sum.tokens += of.tokens;
         sum.hits += of.hits;
         sum.misses += of.misses;
@@ -106,6 +107,7 @@ class Schedule {
         sum.flags |= of.flags;
       }
       EXPECT_EQ(counts[i].sentences, sum.sentences);
+      EXPECT_EQ(counts[i].repeated, sum.repeated);
       EXPECT_EQ(counts[i].tokens, sum.tokens);
       EXPECT_EQ(counts[i].hits, sum.hits);
       EXPECT_EQ(counts[i].misses, sum.misses);

@@ -30,6 +30,7 @@
 #include "kernels/device_stream.h"
 #include "kernels/memory_budget.h"
 #include "kernels/op_params.h"
+#include "kernels/sentence_chooser.h"
 #include "kernels/weight_matrix.h"
 
 namespace sentencekv {
@@ -74,6 +75,13 @@ class Backend {
   virtual absl::StatusOr<DeviceEvent> Record(DeviceStream stream);
   // What is submitted to `stream` from now on begins when `event` has passed.
   virtual absl::Status Wait(DeviceStream stream, const DeviceEvent& event);
+
+  // What lets rows choose on the device; null where the host has to choose. It
+  // must not outlive the backend.
+  virtual absl::StatusOr<std::unique_ptr<SentenceChooser>> MakeSentenceChooser(
+      const ChoosingRoom& /*room*/) {
+    return nullptr;
+  }
 
   // Stacks the rows of `parts` (q|k|v, gate|up) into one packed matrix. All
   // parts have the same number of columns; when their packed formats differ

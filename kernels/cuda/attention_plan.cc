@@ -144,6 +144,25 @@ void PlanAttention(const SelectedAttentionParams& params,
   planner.Finish();
 }
 
+void PlanAttention(const ListedChoices& choices, const AttentionDevice& device,
+                   AttentionPlan* plan) {
+  Planner planner(choices.layout, device, plan);
+  plan->num_kv_heads = 1;
+  const int64_t num_kv_heads = choices.layout.num_kv_heads;
+  for (int64_t i = 0; i < std::ssize(choices.rows) * num_kv_heads; ++i) {
+    QueryRange range;
+    range.first.row_begin = choices.rows[static_cast<size_t>(i / num_kv_heads)];
+    range.first.page_begin = i * choices.most_pages;
+    range.first.num_tokens = choices.most_pages * kPageTokens;
+    range.first.kv_head = static_cast<int32_t>(i % num_kv_heads);
+    range.num_queries = choices.num_heads / num_kv_heads;
+    range.group = range.num_queries;
+    range.has_choice = true;
+    planner.Add(range);
+  }
+  planner.Finish();
+}
+
 int64_t AttentionStateFloatsFor(int64_t num_rows, int64_t num_tokens,
                                 int64_t num_heads, int64_t head_dim) {
   return num_rows * num_heads *

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/cuda/attention_kernels.h"
@@ -23,6 +24,14 @@ struct AttentionTiles {
 struct AttentionPlan {
   AttentionTiles few;
   AttentionTiles many;
+  // Of choices: all their tiles are of one size.
+  AttentionTileSize size() const {
+    return few.tiles.empty() ? AttentionTileSize::kMany
+                             : AttentionTileSize::kFew;
+  }
+  const AttentionTiles& tiles() const {
+    return size() == AttentionTileSize::kFew ? few : many;
+  }
   int64_t num_kv_heads = 0;  // as AttentionLaunch has it
   // Of all sequences or choices, to be copied to the device.
   std::vector<int32_t> pages;
@@ -36,11 +45,23 @@ struct AttentionDevice {
                                // parts do not fit are not cut
 };
 
+// Choices that the device will list: choice c is of row rows[c / G] and KV head
+// c % G, and its list begins at c x most_pages.
+struct ListedChoices {
+  std::span<const int64_t> rows;
+  KvLayout layout;
+  int64_t num_heads = 0;   // H
+  int64_t most_pages = 0;  // of a list
+};
+
 // REQUIRES: checked arguments.
 void PlanAttention(const AttentionParams& params, const AttentionDevice& device,
                    AttentionPlan* plan);
 void PlanAttention(const SelectedAttentionParams& params,
                    const AttentionDevice& device, AttentionPlan* plan);
+// Tiles as they are if all lists are full; each choice has the same number.
+void PlanAttention(const ListedChoices& choices, const AttentionDevice& device,
+                   AttentionPlan* plan);
 
 // Floats of states that let every one of `num_rows` decoding rows be cut, each
 // `num_tokens` long: the least to give a device.

@@ -51,7 +51,7 @@ absl::Status CudaAttention::Launch(AttentionLaunch launch) {
   launch.pages = arrays.Put(pages);
   launch.masks = masks.empty() ? nullptr : arrays.Put(masks);
   launch.num_kv_heads = plan_.num_kv_heads;
-  launch.states = reinterpret_cast<float*>(states_.data());
+  launch.states = states();
   AttentionLaunch launches[] = {launch, launch};
   launches[0].size = AttentionTileSize::kFew;
   launches[1].size = AttentionTileSize::kMany;

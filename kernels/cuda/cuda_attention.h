@@ -27,6 +27,11 @@ class CudaAttention {
   absl::Status RunSelected(const SelectedAttentionParams& params);
   absl::Status RunMass(const AttentionMassParams& params);
 
+  // For whoever plans and launches attention otherwise, one operation after the
+  // other.
+  const AttentionDevice& device() const { return device_; }
+  float* states() const { return reinterpret_cast<float*>(states_.data()); }
+
  private:
   // Run or RunSelected.
   template <typename Params>

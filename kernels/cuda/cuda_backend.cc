@@ -7,6 +7,7 @@
 #include "kernels/argument_check.h"
 #include "kernels/cuda/bf16_matrix.h"
 #include "kernels/cuda/cuda_attention.h"
+#include "kernels/cuda/cuda_chooser.h"
 #include "kernels/cuda/cuda_parts.h"
 #include "kernels/cuda/cuda_status.h"
 #include "kernels/cuda/kv_runner.h"
@@ -58,6 +59,11 @@ class CudaBackend final : public Backend {
   }
   absl::Status Wait(DeviceStream stream, const DeviceEvent& event) override {
     return streams_->Wait(stream, event);
+  }
+  absl::StatusOr<std::unique_ptr<SentenceChooser>> MakeSentenceChooser(
+      const ChoosingRoom& room) override {
+    return CudaChooser::Create(
+        {*streams_, *ring_, *arena_, *pinned_, attention_}, room);
   }
 
  private:

@@ -30,6 +30,9 @@ class CudaStreams {
 
   // What operations are launched in.
   cudaStream_t compute() const { return handle(DeviceStream::kCompute); }
+  cudaStream_t handle(DeviceStream stream) const {
+    return streams_[static_cast<size_t>(stream)].handle;
+  }
 
   // The methods of Backend. No copy crosses from one piece of pinned memory
   // into the next.
@@ -57,9 +60,6 @@ class CudaStreams {
   CudaStreams() = default;
   Stream& of(DeviceStream stream) {
     return streams_[static_cast<size_t>(stream)];
-  }
-  cudaStream_t handle(DeviceStream stream) const {
-    return streams_[static_cast<size_t>(stream)].handle;
   }
   // Null when the event has passed and was taken back.
   absl::StatusOr<cudaEvent_t> Find(const DeviceEvent& event);

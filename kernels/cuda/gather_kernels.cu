@@ -23,7 +23,6 @@ namespace {
 constexpr int kGatherThreads = 256;
 constexpr int kGatherWarps = kGatherThreads / kWarpSize;
 constexpr int kTokens = static_cast<int>(kPageTokens);
-constexpr int64_t kMostLists = 4096;
 
 using Piece = Vector<uint32_t, 4>;  // 16 bytes
 
@@ -130,7 +129,7 @@ cudaError_t LaunchGatherRuns(const GatherRunsLaunch& launch,
                              cudaStream_t stream) {
   const auto piece = static_cast<int64_t>(sizeof(Piece));
   if (launch.num_lists == 0) return cudaSuccess;
-  if (launch.num_lists > kMostLists ||
+  if (launch.num_lists > kMostGatheredLists ||
       launch.pool.head_dim * SizeOf(launch.pool.dtype) % piece != 0) {
     return cudaErrorInvalidValue;
   }

@@ -16,10 +16,12 @@
 
 namespace sentencekv {
 
+inline constexpr int64_t kMostGatheredLists = 4096;
+
 struct GatherRunsLaunch {
   const MissingRun* missing = nullptr;   // [num_lists][most_missing]
   const int32_t* num_missing = nullptr;  // [num_lists]
-  int64_t num_lists = 0;                 // at most 4,096
+  int64_t num_lists = 0;                 // at most kMostGatheredLists
   int64_t most_missing = 0;
   PagedKv pool;               // one layer's pages, aligned to 16 bytes
   std::byte* runs = nullptr;  // [runs][K then V][P][D], likewise

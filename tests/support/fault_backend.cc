@@ -76,6 +76,12 @@ absl::Status FaultBackend::Wait(DeviceStream stream, const DeviceEvent& event) {
   return inner_->Wait(stream, event);
 }
 
+absl::StatusOr<std::unique_ptr<SentenceChooser>>
+FaultBackend::MakeSentenceChooser(const ChoosingRoom& room) {
+  SKV_RETURN_IF_ERROR(Count("MakeSentenceChooser"));
+  return inner_->MakeSentenceChooser(room);
+}
+
 void FaultBackend::Prepare(void* data, size_t size_bytes) {
   inner_->Prepare(data, size_bytes);
 }

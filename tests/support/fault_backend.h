@@ -58,6 +58,8 @@ class FaultBackend final : public Backend {
                         std::span<const CopyRun> runs) override;
   absl::StatusOr<DeviceEvent> Record(DeviceStream stream) override;
   absl::Status Wait(DeviceStream stream, const DeviceEvent& event) override;
+  absl::StatusOr<std::unique_ptr<SentenceChooser>> MakeSentenceChooser(
+      const ChoosingRoom& room) override;
   // From now on nothing of `stream` waits for events of `for_stream`.
   void ForgetWaits(DeviceStream stream, DeviceStream for_stream) {
     forgotten_ = {stream, for_stream};

@@ -1,0 +1,285 @@
+#include "kernels/cuda/cuda_chooser.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include "kernels/check.h"
+#include "kernels/cuda/attention_plan.h"
+#include "kernels/cuda/choosing_tables.h"
+#include "kernels/cuda/cuda_status.h"
+#include "kernels/cuda/gather_kernels.h"
+#include "kernels/status_macros.h"
+
+namespace sentencekv {
+namespace {
+
+// For the exponents of one launch; at least those of one row. 128K tokens and
+// 32 query heads take 4 MiB a row.
+constexpr int64_t kMostScoreBytes = int64_t{64} << 20;
+
+ChoosingTables& TablesOf(const ChoosingRowParams& row) {
+  return static_cast<ChoosingTables&>(*row.sequence);
+}
+
+ScoringRow ScoringRowOf(const ChoosingRowParams& row) {
+  return {.kind = row.kind,
+          .query_row = row.row,
+          .blocks = row.blocks,
+          .block_stride = row.block_stride,
+          .signs = row.signs,
+          .sign_stride = row.sign_stride,
+          .prior = row.prior,
+          .num_prior = row.num_prior,
+          .prior_weight = row.prior_weight,
+          .blend = row.blend,
+          .query_sums = row.query_sums,
+          .num_summed = row.num_summed};
+}
+
+// Of a step, to where kernels find them.
+template <typename Row>
+absl::Status SendRows(StagingRing& ring, const std::vector<Row>& rows,
+                      const DeviceMemory& to) {
+  return ring.CopyFromHost(to.data(),
+                           reinterpret_cast<const std::byte*>(rows.data()),
+                           rows.size() * sizeof(Row));
+}
+
+// Whether the kernels take it; nothing is launched.
+bool HasRoom(const ChoosingRoom& room) {
+  return LaunchChoose({.num_rows = 0,
+                       .num_kv_heads = room.pool.num_kv_heads,
+                       .most_sentences = room.most_sentences,
+                       .most_pages = room.most_pages,
+                       .most_chosen = room.most_slots,
+                       .most_slots = room.most_slots},
+                      nullptr) == cudaSuccess &&
+         room.pool.head_dim * SizeOf(room.pool.dtype) % 16 == 0;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SentenceChooser>> CudaChooser::Create(
+    const ChooserParts& parts, const ChoosingRoom& wanted) {
+  ChoosingRoom room = wanted;
+  room.most_rows =
+      std::min(room.most_rows, kMostGatheredLists / room.pool.num_kv_heads);
+  if (!HasRoom(room)) return nullptr;
+  std::unique_ptr<CudaChooser> chooser(new CudaChooser(parts, room));
+  const auto num_rows = static_cast<size_t>(room.most_rows);
+  const size_t count_bytes = num_rows *
+                             static_cast<size_t>(room.pool.num_kv_heads) *
+                             sizeof(ChoiceCounts);
+  SKV_ASSIGN_OR_RETURN(
+      chooser->rows_,
+      DeviceMemory::Allocate(parts.arena, num_rows * sizeof(ChoosingRow),
+                             MemoryUse::kWorkspace));
+  SKV_ASSIGN_OR_RETURN(
+      chooser->scoring_,
+      DeviceMemory::Allocate(parts.arena, num_rows * sizeof(ScoringRow),
+                             MemoryUse::kWorkspace));
+  SKV_ASSIGN_OR_RETURN(
+      chooser->counts_,
+      DeviceMemory::Allocate(parts.arena, count_bytes, MemoryUse::kWorkspace));
+  SKV_ASSIGN_OR_RETURN(chooser->host_counts_,
+                       PinnedMemory::Allocate(parts.pinned, count_bytes));
+  return chooser;
+}
+
+absl::StatusOr<std::unique_ptr<ChoosingSequence>> CudaChooser::NewSequence() {
+  return ChoosingTables::Create(parts_.streams, parts_.ring, parts_.arena,
+                                room());
+}
+
+absl::Status CudaChooser::BeginStep(std::span<const ChoosingRowParams> rows) {
+  SKV_CHECK(!rows.empty() && std::ssize(rows) <= room().most_rows);
+  row_numbers_.clear();
+  most_chosen_ = 0;
+  has_signs_ = false;
+  std::vector<ChoosingRow> choosing;
+  std::vector<ScoringRow> scoring;
+  for (const ChoosingRowParams& row : rows) {
+    choosing.push_back(TablesOf(row).NextRow(row));
+    scoring.push_back(ScoringRowOf(row));
+    row_numbers_.push_back(row.row);
+    most_chosen_ = std::max(most_chosen_, row.most_chosen);
+    has_signs_ |= row.kind == SentenceIndexKind::kSign;
+  }
+  SKV_RETURN_IF_ERROR(SendRows(parts_.ring, choosing, rows_));
+  SKV_RETURN_IF_ERROR(SendRows(parts_.ring, scoring, scoring_));
+  return CudaStatus(cudaMemsetAsync(counts_.data(), 0, CountBytes(),
+                                    parts_.streams.compute()),
+                    "cudaMemsetAsync");
+}
+
+absl::Status CudaChooser::Attend(const ChoosingLayer& layer) {
+  const int64_t most = RowsOfALaunch(layer);
+  for (int64_t done = 0; done < layer.num_rows; done += most) {
+    ChoosingLayer some = layer;
+    some.first_row += done;
+    some.num_rows = std::min(most, layer.num_rows - done);
+    SKV_RETURN_IF_ERROR(AttendTogether(some));
+  }
+  return absl::OkStatus();
+}
+
+int64_t CudaChooser::RowsOfALaunch(const ChoosingLayer& layer) const {
+  const int64_t row_bytes = layer.num_heads * room().most_sentences *
+                            static_cast<int64_t>(sizeof(float));
+  return std::max<int64_t>(kMostScoreBytes / row_bytes, 1);
+}
+
+absl::Status CudaChooser::AttendTogether(const ChoosingLayer& layer) {
+  SKV_ASSIGN_OR_RETURN(ChooseLaunch choose, MakeLaunch(layer));
+  SKV_RETURN_IF_ERROR(SendTiles(layer, &choose));
+  const cudaStream_t compute = parts_.streams.compute();
+  SKV_RETURN_IF_CUDA_ERROR(LaunchScoreRows(choose, compute));
+  SKV_RETURN_IF_CUDA_ERROR(LaunchChoose(choose, compute));
+  const absl::Status gathered = Gather(layer, choose);
+  if (!gathered.ok()) {
+    // Whoever gets the memory next does not wait for a gathering that was
+    // launched and not waited for.
+    (void)parts_.streams.AwaitAll();
+    return gathered;
+  }
+  return AttendToSlots(layer, choose);
+}
+
+absl::StatusOr<ChooseLaunch> CudaChooser::MakeLaunch(
+    const ChoosingLayer& layer) {
+  const int64_t choices = layer.num_rows * num_kv_heads();
+  const int64_t pages = choices * most_chosen_;
+  const int64_t exponents =
+      layer.num_rows * layer.num_heads * room().most_sentences;
+  const auto size_bytes =
+      static_cast<size_t>(pages) *
+          (sizeof(MissingRun) + 2 * sizeof(int32_t) + 2 * sizeof(uint16_t)) +
+      static_cast<size_t>(exponents) * sizeof(float) +
+      static_cast<size_t>(2 * choices) * sizeof(int32_t);
+  SKV_ASSIGN_OR_RETURN(std::byte * next, scratch_.AtLeast(size_bytes));
+  // What has to be aligned most comes first.
+  const auto take = [&next]<typename T>(T** part, int64_t count) {
+    *part = reinterpret_cast<T*>(next);
+    next += count * static_cast<int64_t>(sizeof(T));
+  };
+  ChooseLaunch choose;
+  take(&choose.missing, pages);
+  take(&choose.scoring.exponents, exponents);
+  take(&choose.pages, pages);
+  take(&choose.runs, pages);
+  take(&choose.num_pages, choices);
+  take(&choose.num_missing, choices);
+  take(&choose.masks, pages);
+  take(&choose.fetched, pages);
+  choose.rows =
+      reinterpret_cast<const ChoosingRow*>(rows_.data()) + layer.first_row;
+  choose.num_rows = layer.num_rows;
+  choose.num_kv_heads = num_kv_heads();
+  choose.layer = layer.layer;
+  choose.scoring.rows =
+      reinterpret_cast<const ScoringRow*>(scoring_.data()) + layer.first_row;
+  choose.scoring.qkv = layer.qkv;
+  choose.scoring.num_heads = layer.num_heads / num_kv_heads();
+  choose.scoring.head_dim = room().pool.head_dim;
+  choose.scoring.scale = layer.scale;
+  choose.scoring.has_signs = has_signs_;
+  choose.scoring.num_processors = parts_.attention.device().num_processors;
+  choose.most_sentences = room().most_sentences;
+  choose.most_pages = room().most_pages;
+  choose.most_chosen = most_chosen_;
+  choose.most_slots = room().most_slots;
+  choose.token_bytes = room().pool.head_bytes() / kPageTokens;
+  choose.counts = reinterpret_cast<ChoiceCounts*>(counts_.data()) +
+                  layer.first_row * num_kv_heads();
+  return choose;
+}
+
+absl::Status CudaChooser::SendTiles(const ChoosingLayer& layer,
+                                    ChooseLaunch* choose) {
+  PlanAttention(
+      ListedChoices{.rows = std::span<const int64_t>(row_numbers_)
+                                .subspan(static_cast<size_t>(layer.first_row),
+                                         static_cast<size_t>(layer.num_rows)),
+                    .layout = layer.frames.layout,
+                    .num_heads = layer.num_heads,
+                    .most_pages = most_chosen_},
+      parts_.attention.device(), &plan_);
+  const std::vector<QueryTile>& tiles = plan_.tiles().tiles;
+  SKV_ASSIGN_OR_RETURN(
+      StagedArrays arrays,
+      parts_.ring.Reserve(StagedArrays::Bytes<QueryTile>(std::ssize(tiles))));
+  const auto there = arrays.Add<QueryTile>(std::ssize(tiles));
+  std::ranges::copy(tiles, there.host);
+  choose->tiles = there.device;
+  choose->tiles_per_choice =
+      std::ssize(tiles) / (choose->num_rows * num_kv_heads());
+  return parts_.ring.Send(arrays);
+}
+
+absl::Status CudaChooser::Gather(const ChoosingLayer& layer,
+                                 const ChooseLaunch& choose) {
+  CudaStreams& streams = parts_.streams;
+  SKV_ASSIGN_OR_RETURN(const DeviceEvent chosen,
+                       streams.Record(DeviceStream::kCompute));
+  SKV_RETURN_IF_ERROR(streams.Wait(DeviceStream::kToDevice, chosen));
+  SKV_RETURN_IF_CUDA_ERROR(
+      LaunchGatherRuns({.missing = choose.missing,
+                        .num_missing = choose.num_missing,
+                        .num_lists = choose.num_rows * num_kv_heads(),
+                        .most_missing = choose.most_chosen,
+                        .pool = MakePagedKv(layer.pool),
+                        .runs = layer.frames.base},
+                       streams.handle(DeviceStream::kToDevice)));
+  SKV_ASSIGN_OR_RETURN(const DeviceEvent gathered,
+                       streams.Record(DeviceStream::kToDevice));
+  return streams.Wait(DeviceStream::kCompute, gathered);
+}
+
+absl::Status CudaChooser::AttendToSlots(const ChoosingLayer& layer,
+                                        const ChooseLaunch& choose) {
+  const AttentionTiles& tiles = plan_.tiles();
+  return CudaStatus(LaunchAttention({.qkv = layer.qkv,
+                                     .out = layer.out,
+                                     .kv = MakePagedKv(layer.frames),
+                                     .num_heads = layer.num_heads,
+                                     .scale = layer.scale,
+                                     .pages = choose.runs,
+                                     .masks = choose.masks,
+                                     .tiles = choose.tiles,
+                                     .num_tiles = std::ssize(tiles.tiles),
+                                     .num_parts = tiles.num_parts,
+                                     .num_kv_heads = plan_.num_kv_heads,
+                                     .size = plan_.size(),
+                                     .states = parts_.attention.states(),
+                                     .has_cut_tiles = tiles.has_cut_tiles},
+                                    parts_.streams.compute()),
+                    "LaunchAttention");
+}
+
+absl::Status CudaChooser::EndStep() {
+  return CudaStatus(
+      cudaMemcpyAsync(host_counts_.data(), counts_.data(), CountBytes(),
+                      cudaMemcpyDeviceToHost, parts_.streams.compute()),
+      "cudaMemcpyAsync");
+}
+
+ChoosingCounts CudaChooser::counts(int64_t row) const {
+  const auto* const of_choices =
+      reinterpret_cast<const ChoiceCounts*>(host_counts_.data());
+  ChoosingCounts counts;
+  for (int64_t g = 0; g < num_kv_heads(); ++g) {
+    const ChoiceCounts& of = of_choices[row * num_kv_heads() + g];
+    counts.sentences += of.sentences;
+    counts.repeated += of.repeated;
+    counts.tokens += of.tokens;
+    counts.hits += of.hits;
+    counts.misses += of.misses;
+    counts.evictions += of.evictions;
+    counts.bytes += of.bytes;
+    counts.has_failed |= of.flags != 0;
+  }
+  return counts;
+}
+
+}  // namespace sentencekv

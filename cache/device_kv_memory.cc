@@ -2,13 +2,8 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 #include <utility>
-#include <vector>
 
-#include "cache/chosen_runs.h"
-#include "cache/frame_copies.h"
-#include "cache/frame_pool.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
 #include "kernels/status_macros.h"
@@ -19,88 +14,34 @@ namespace {
 // A head's runs: so many times what it chose at once.
 constexpr int64_t kChosenFactor = 2;
 
-// What device memory has of one layer of a sequence.
-struct ResidentLayer {
-  std::vector<int32_t> frames;  // of its pages; -1: none
-  // Positions whose K and V the pool has, or will have when copies are done.
-  int64_t num_saved = 0;
-  std::vector<ChosenRuns> chosen;      // [G]
-  std::vector<int32_t> chosen_frames;  // slot s of every head lies in frame s
-  int64_t most_chosen = 0;             // pages of one head at once
-};
+// Room for rows that choose on the device; others choose on the host. Few texts
+// have sentences of less than four tokens; a budget of 7,000 tokens takes so
+// many slots at most.
+constexpr int64_t kMostChoosingRows = 256;
+constexpr int64_t kLeastSentenceTokens = 4;
+constexpr int64_t kMostSlots = 2048;
 
-struct SequenceResidency final : Residency {
-  std::vector<ResidentLayer> layers;
-  int64_t bytes_fetched = 0;
+ChoosingRoom RoomFor(const KvLayout& pool, int64_t max_sequence_tokens) {
+  const auto rounded = [](int64_t count) { return (count + 31) / 32 * 32; };
+  const int64_t most_pages = rounded(PagesFor(max_sequence_tokens));
+  return {.pool = pool,
+          .most_rows = kMostChoosingRows,
+          .most_sentences = rounded(max_sequence_tokens / kLeastSentenceTokens),
+          .most_pages = most_pages,
+          .most_slots = std::min(most_pages, kMostSlots)};
+}
 
-  int64_t bytes_streamed() const override { return bytes_fetched; }
-};
-
-class DeviceKvMemory final : public KvMemory {
- public:
-  DeviceKvMemory(PagePool& pool, Buffer memory, int64_t num_frames,
-                 int64_t num_reserved);
-
-  KvLayerView view(int64_t layer) override;
-  KvLayerView chosen_view(int64_t layer) override;
-  void BeginUse() override { frames_.BeginUse(); }
-  absl::StatusOr<const int32_t*> Bring(int64_t layer, CachedSequence& sequence,
-                                       int64_t begin, int64_t end) override;
-  absl::StatusOr<const int32_t*> BringToWrite(int64_t layer,
-                                              CachedSequence& sequence,
-                                              int64_t begin,
-                                              int64_t end) override;
-  absl::Status BringChosen(int64_t layer, int64_t kv_head,
-                           CachedSequence& sequence, const ChosenPages& chosen,
-                           std::vector<int32_t>* numbers) override;
-  absl::Status Prefetch(int64_t layer, int64_t kv_head,
-                        CachedSequence& sequence,
-                        const ChosenPages& chosen) override;
-  absl::Status Ready() override { return copies_.Ready(); }
-  absl::Status Save(int64_t layer, CachedSequence& sequence, int64_t begin,
-                    int64_t end) override;
-  absl::Status CopyPage(int32_t source, int32_t destination) override {
-    return copies_.CopyPage(source, destination);
-  }
-  void Release(CachedSequence& sequence) override;
-  KvTransfers transfers() const override;
-
- private:
-  // The page that a frame holds.
-  struct Holding {
-    ResidentLayer* layer = nullptr;
-    int32_t page = 0;
-  };
-
-  ResidentLayer& LayerOf(CachedSequence& sequence, int64_t layer);
-  // A whole page of a sequence, in a frame that is used now.
-  absl::StatusOr<int32_t> BringPage(int64_t layer, ResidentLayer& resident,
-                                    const CachedSequence& sequence,
-                                    int32_t page);
-  // A run of a KV head, as a page number of chosen_view(). None when there is
-  // no memory for it.
-  std::optional<int32_t> BringRun(int64_t layer, int64_t kv_head,
-                                  ResidentLayer& resident,
-                                  const CachedSequence& sequence, int32_t page,
-                                  uint16_t tokens);
-  // Has a part of a sequence's page copied to a frame.
-  void Fetch(int64_t layer, const CachedSequence& sequence, int32_t page,
-             int32_t frame, int64_t offset, int64_t size_bytes);
-  void Evict(int32_t frame);
-
-  FrameCopies copies_;
-  FramePool frames_;
-  std::vector<Holding> holdings_;  // [frames]
-  KvTransfers transfers_;
-};
+}  // namespace
 
 DeviceKvMemory::DeviceKvMemory(PagePool& pool, Buffer memory,
-                               int64_t num_frames, int64_t num_reserved)
+                               int64_t num_frames, int64_t num_reserved,
+                               std::unique_ptr<SentenceChooser> chooser)
     : KvMemory(pool),
       copies_(pool, std::move(memory), num_frames),
       frames_(num_frames, num_reserved,
               [this](int32_t frame) { Evict(frame); }),
-      holdings_(static_cast<size_t>(num_frames)) {}
+      holdings_(static_cast<size_t>(num_frames)),
+      chooser_(std::move(chooser)) {}
 
 KvLayerView DeviceKvMemory::view(int64_t) {
   KvLayout layout = pool_.layout();
@@ -306,13 +247,11 @@ KvTransfers DeviceKvMemory::transfers() const {
   KvTransfers transfers = transfers_;
   transfers.frames_total = frames_.num_frames();
   transfers.frames_used = frames_.num_used();
-  transfers.bytes_to_device = copies_.bytes_to_device();
+  transfers.bytes_to_device += copies_.bytes_to_device();
   transfers.bytes_to_host = copies_.bytes_to_host();
   transfers.seconds_stalled = copies_.seconds_stalled();
   return transfers;
 }
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<KvMemory>> MakeDeviceKvMemory(
     PagePool& pool, const KvMemoryOptions& options) {
@@ -335,8 +274,15 @@ absl::StatusOr<std::unique_ptr<KvMemory>> MakeDeviceKvMemory(
       Buffer memory, pool.backend().Allocate(
                          static_cast<size_t>(num_frames * layout.page_bytes()),
                          MemoryUse::kKeysAndValues));
+  std::unique_ptr<SentenceChooser> chooser;
+  if (!options.host_chooses) {
+    SKV_ASSIGN_OR_RETURN(
+        chooser,
+        pool.backend().MakeSentenceChooser(RoomFor(
+            layout, std::max<int64_t>(options.max_sequence_tokens, 1))));
+  }
   return std::make_unique<DeviceKvMemory>(pool, std::move(memory), num_frames,
-                                          num_reserved);
+                                          num_reserved, std::move(chooser));
 }
 
 }  // namespace sentencekv

@@ -40,6 +40,10 @@ void FrameCopies::WillWrite(int32_t frame) {
   compute_after_host_ = std::max(compute_after_host_, of_frame(frame).saved);
 }
 
+void FrameCopies::WillRead(int32_t page) {
+  compute_after_host_ = std::max(compute_after_host_, of_page(page).written);
+}
+
 absl::StatusOr<uint64_t> FrameCopies::CopyAfterCompute(
     DeviceStream stream, const DeviceEvent& other,
     std::span<const CopyRun> runs) {
@@ -112,13 +116,13 @@ absl::Status FrameCopies::CopyPage(int32_t source, int32_t destination) {
     runs.push_back({page_data(layer, destination), page_data(layer, source),
                     static_cast<size_t>(pool_.layout().page_bytes())});
   }
-  SKV_RETURN_IF_ERROR(
-      device_.Wait(DeviceStream::kToHost,
-                   {DeviceStream::kToDevice, of_page(destination).read}));
-  SKV_RETURN_IF_ERROR(device_.Transfer(DeviceStream::kToHost, runs));
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent written,
-                       device_.Record(DeviceStream::kToHost));
-  of_page(destination).written = written.number;
+  // The page's last owner may not have read it yet; nor may operations of its,
+  // of a step that has failed.
+  SKV_ASSIGN_OR_RETURN(
+      of_page(destination).written,
+      CopyAfterCompute(DeviceStream::kToHost,
+                       {DeviceStream::kToDevice, of_page(destination).read},
+                       runs));
   return absl::OkStatus();
 }
 

@@ -42,6 +42,8 @@ class FrameCopies {
   // Operations issued after the next Ready use the frame, or write it.
   void WillUse(int32_t frame);
   void WillWrite(int32_t frame);
+  // And read the page itself, in the pool.
+  void WillRead(int32_t page);
   // Submits what Fetch was asked for, and waits for nothing. After an error it
   // is submitted with the next.
   absl::Status Submit();

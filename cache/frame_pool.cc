@@ -53,7 +53,7 @@ void FramePool::Touch(int32_t frame) {
 }
 
 std::optional<int32_t> FramePool::Lend() {
-  if (num_lent_ + num_reserved_ >= num_frames()) return std::nullopt;
+  if (num_lendable() <= 0) return std::nullopt;
   const std::optional<int32_t> frame = Take();
   if (!frame.has_value()) return std::nullopt;
   frames_[static_cast<size_t>(*frame)] = {.is_lent = true};

@@ -31,6 +31,10 @@ class FramePool {
   std::optional<int32_t> TakeForPage();
   // A frame that holds a page is used now.
   void Touch(int32_t frame);
+  // How many frames can be lent, when a use has just begun.
+  int64_t num_lendable() const {
+    return num_frames() - num_reserved_ - num_lent_;
+  }
   // A frame for runs of single heads. None: only the reserve is left.
   std::optional<int32_t> Lend();
   // A frame that holds a page, or is lent, becomes free.

@@ -31,6 +31,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cache/cached_sequence.h"
+#include "cache/choosing_memory.h"
 #include "cache/page_pool.h"
 #include "cache/sentence_selection.h"
 #include "kernels/backend.h"
@@ -43,6 +44,8 @@ struct KvMemoryOptions {
   int64_t device_bytes = 0;
   // Tokens of the longest sequence: one layer of it must fit.
   int64_t max_sequence_tokens = 0;
+  // Also where the device could: for tests that compare the two.
+  bool host_chooses = false;
 };
 
 // What was copied since the start. In place everything is 0.
@@ -112,6 +115,9 @@ class KvMemory {
   virtual void Release(CachedSequence& sequence) = 0;
 
   virtual KvTransfers transfers() const = 0;
+
+  // For rows that choose on the device; null where the host has to choose.
+  virtual ChoosingMemory* choosing() { return nullptr; }
 
  protected:
   explicit KvMemory(PagePool& pool) : pool_(pool) {}

@@ -6,6 +6,7 @@
 //   OnAppend   tokens are about to be computed (segmentation looks at them)
 //   Attend     once per layer: K and V of the step's tokens are written, q is
 //              turned; the policy selects and runs attention
+//   OnComputed the host has waited for what Attend submitted
 //   OnRelease  the sequence is gone
 //
 // `full` attends to everything. A selecting policy keeps its state per
@@ -150,6 +151,11 @@ class KvPolicy {
   virtual bool repeats_one_by_one() const { return false; }
   virtual void OnAppend(std::span<const StepSequence> sequences) = 0;
   virtual absl::Status Attend(KvMemory& memory, const AttendInput& input) = 0;
+  // After the last layer of a step that this policy has sequences in. An error
+  // fails the step, as one of Attend does.
+  virtual absl::Status OnComputed(KvMemory& /*memory*/) {
+    return absl::OkStatus();
+  }
   virtual void OnRelease(CachedSequence& sequence) = 0;
   // Null for a policy whose decode steps attend to the whole context.
   virtual const ReadTotals* read_totals() const { return nullptr; }

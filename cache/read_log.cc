@@ -80,6 +80,16 @@ ReadCounts ReadLog::AddWhole(int64_t layer, int64_t num_tokens) {
   return added;
 }
 
+void ReadLog::SetChosen(int64_t layer, int64_t kv_head,
+                        std::span<const uint32_t> chosen) {
+  std::vector<uint64_t>& last =
+      last_[static_cast<size_t>(layer * num_kv_heads_ + kv_head)];
+  last.assign(chosen.size() / 2 + 1, 0);
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    last[i / 2] |= uint64_t{chosen[i]} << (i % 2 * 32);
+  }
+}
+
 bool ReadLog::WasChosen(int64_t layer, int64_t kv_head,
                         int32_t sentence) const {
   const std::vector<uint64_t>& last =

@@ -88,6 +88,12 @@ class ReadLog {
   // All of a layer's heads attended to `num_tokens` tokens, which were all.
   ReadCounts AddWhole(int64_t layer, int64_t num_tokens);
 
+  // What was read without it, by a step that did neither.
+  void Add(const ReadCounts& added) { counts_ += added; }
+  // What such a step chose, a bit for each sentence: for the next AddSelection.
+  void SetChosen(int64_t layer, int64_t kv_head,
+                 std::span<const uint32_t> chosen);
+
   const ReadCounts& counts() const { return counts_; }
   // Whether the step before chose a sentence there.
   bool WasChosen(int64_t layer, int64_t kv_head, int32_t sentence) const;

@@ -1,10 +1,10 @@
 #include "cache/sentence_policy.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 #include <vector>
 
+#include "cache/device_choosing.h"
 #include "cache/segmenter.h"
 #include "cache/sentence_marks.h"
 #include "cache/sentence_selection.h"
@@ -18,22 +18,13 @@
 namespace sentencekv {
 namespace {
 
-// How much the prior counts for the next token of a sequence.
-float PriorWeight(const SentenceSettings& settings,
-                  const CachedSequence& sequence) {
-  if (settings.prior_half_life == 0) return 1.0f;
-  const auto num_generated =
-      static_cast<double>(sequence.num_tokens - sequence.num_prompt);
-  return static_cast<float>(std::exp2(
-      -num_generated / static_cast<double>(settings.prior_half_life)));
-}
-
 class SentencePolicy final : public KvPolicy {
  public:
   explicit SentencePolicy(const KvPolicyContext& context)
       : shape_(context.shape),
         marks_(std::make_shared<const SentenceMarks>(
-            SentenceMarks::Build(*context.tokenizer))) {}
+            SentenceMarks::Build(*context.tokenizer))),
+        device_(context.shape) {}
 
   std::string_view name() const override { return kSentencePolicy; }
   std::unique_ptr<PolicyState> NewState(
@@ -47,6 +38,9 @@ class SentencePolicy final : public KvPolicy {
                        std::span<const int32_t> tokens) override;
   void OnAppend(std::span<const StepSequence> sequences) override;
   absl::Status Attend(KvMemory& memory, const AttendInput& input) override;
+  absl::Status OnComputed(KvMemory& memory) override {
+    return device_.EndStep(memory, &totals_);
+  }
   void OnRelease(CachedSequence&) override {}
   const ReadTotals* read_totals() const override { return &totals_; }
 
@@ -62,7 +56,7 @@ class SentencePolicy final : public KvPolicy {
   static SentenceState& StateOf(CachedSequence& sequence) {
     return static_cast<SentenceState&>(*sequence.policy_state);
   }
-  void SplitRows(const AttendInput& input);
+  absl::Status SplitRows(KvMemory& memory, const AttendInput& input);
   absl::Status Score(Backend& backend, const AttendInput& input);
   void Select(int64_t layer);
   // Has what the next step will read copied, where steps do not wait for it.
@@ -76,7 +70,7 @@ class SentencePolicy final : public KvPolicy {
   const std::shared_ptr<const SentenceMarks> marks_;
   // Of one call of Attend; kept for their memory.
   std::vector<ExactRows> dense_;
-  std::vector<Row> rows_;
+  std::vector<Row> rows_;  // that choose on the host
   std::vector<SentenceScoreItem> score_items_;
   std::vector<float> scores_;
   SentenceSelector selector_;
@@ -84,6 +78,7 @@ class SentencePolicy final : public KvPolicy {
   ChosenPages next_;
   std::vector<ChosenRow> chosen_rows_;
   std::vector<SentenceIndexItem> index_items_;
+  DeviceChoosing device_;
   ReadTotals totals_;
 };
 
@@ -123,8 +118,9 @@ absl::Status SentencePolicy::OnReuse(KvMemory& memory, CachedSequence& sequence,
 
 absl::Status SentencePolicy::Attend(KvMemory& memory,
                                     const AttendInput& input) {
-  SplitRows(input);
+  SKV_RETURN_IF_ERROR(SplitRows(memory, input));
   SKV_RETURN_IF_ERROR(AttendExactly(memory, input, dense_));
+  SKV_RETURN_IF_ERROR(device_.Attend(memory, input));
   {
     const Stopwatch time(&totals_.score_seconds);
     SKV_RETURN_IF_ERROR(Score(memory.backend(), input));
@@ -139,9 +135,11 @@ absl::Status SentencePolicy::Attend(KvMemory& memory,
 }
 
 // Prompts, and contexts that fit the budget, are attended to as a whole.
-void SentencePolicy::SplitRows(const AttendInput& input) {
+absl::Status SentencePolicy::SplitRows(KvMemory& memory,
+                                       const AttendInput& input) {
   dense_.clear();
   rows_.clear();
+  if (input.layer == 0) device_.BeginStep();
   for (size_t i = 0; i < input.sequences.size(); ++i) {
     const StepSequence& step = input.sequences[i];
     SentenceState& state = StateOf(*step.sequence);
@@ -154,10 +152,16 @@ void SentencePolicy::SplitRows(const AttendInput& input) {
       dense_.push_back({step.sequence, input.kv_sequences[i]});
       if (is_prompt) continue;
       totals_.counts += state.reads.AddWhole(input.layer, num_tokens);
-    } else {
-      rows_.push_back({&state, &step, spans, 0});
+      continue;
     }
+    bool is_on_device = state.choosing.there != nullptr;
+    if (input.layer == 0) {
+      SKV_ASSIGN_OR_RETURN(is_on_device,
+                           device_.Take(memory, state, step, spans));
+    }
+    if (!is_on_device) rows_.push_back({&state, &step, spans, 0});
   }
+  return absl::OkStatus();
 }
 
 absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
@@ -181,7 +185,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
     }
     const auto num_entries = static_cast<int64_t>(row.spans.ends.size());
     float* const query_sum = state.query_sum(input.layer);
-    const float prior_weight = PriorWeight(state.settings, *row.step->sequence);
+    const float prior_weight = state.PriorWeight(*row.step->sequence);
     row.first_item = score_items_.size();
     for (int64_t g = 0; g < num_kv_heads; ++g) {
       SentenceIndex& index = state.index;

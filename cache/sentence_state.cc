@@ -1,6 +1,7 @@
 #include "cache/sentence_state.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "kernels/status_macros.h"
@@ -49,6 +50,14 @@ absl::Status SentenceState::PrepareScoring(Backend& backend) {
                            sizeof(float),
                        MemoryUse::kSentenceIndex));
   return absl::OkStatus();
+}
+
+float SentenceState::PriorWeight(const CachedSequence& sequence) const {
+  if (settings.prior_half_life == 0) return 1.0f;
+  const auto num_generated =
+      static_cast<double>(sequence.num_tokens - sequence.num_prompt);
+  return static_cast<float>(std::exp2(
+      -num_generated / static_cast<double>(settings.prior_half_life)));
 }
 
 void SentenceState::AddReuseBonus(int64_t layer, int64_t kv_head,

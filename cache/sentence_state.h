@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "cache/device_choosing.h"
 #include "cache/kv_policy.h"
 #include "cache/lagging_choice.h"
 #include "cache/prompt_window.h"
@@ -77,6 +78,8 @@ class SentenceState final : public PolicyState {
   // Makes room for them. A row is about to be scored.
   absl::Status PrepareScoring(Backend& backend);
   int64_t num_summed() const { return num_summed_; }
+  // How much the prior counts for the next token.
+  float PriorWeight(const CachedSequence& sequence) const;
   // Raises the scores of what the step before has read.
   void AddReuseBonus(int64_t layer, int64_t kv_head,
                      std::span<float> scores) const;
@@ -85,6 +88,7 @@ class SentenceState final : public PolicyState {
   SentenceIndex index;
   LaggingChoice lagging;  // where settings.strict is not
   ReadLog reads;
+  ChoosingState choosing;
   const SentenceSettings settings;
 
  private:

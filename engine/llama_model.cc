@@ -111,6 +111,9 @@ absl::Status LlamaModel::Forward(std::span<const ForwardSequence> batch,
     SKV_RETURN_IF_ERROR(RunLayer(layer, memory));
   }
   SKV_RETURN_IF_ERROR(ComputeLogits(logits));
+  for (const PolicyGroup& group : step_.groups) {
+    SKV_RETURN_IF_ERROR(group.policy->OnComputed(memory));
+  }
 
   // Only now: an error above must leave every sequence as it was.
   for (const ForwardSequence& sequence : batch) {

@@ -64,7 +64,8 @@ ModelRunner::ModelRunner(const std::string& path,
   pool_ = OrFail(PagePool::Create(*backend_, layout));
   memory_ = OrFail(KvMemory::Create(
       *pool_, {.device_bytes = options.num_frames * layout.page_bytes(),
-               .max_sequence_tokens = config.context_length}));
+               .max_sequence_tokens = config.context_length,
+               .host_chooses = options.host_chooses}));
   policy_ = MakeFullPolicy();
 }
 

@@ -33,6 +33,8 @@ struct ModelRunnerOptions {
   // Frames of a device with memory of its own, whose copies run as late as
   // events allow; 0: K and V are used in place.
   int64_t num_frames = 0;
+  // With frames, on a device that could choose.
+  bool host_chooses = false;
   // With frames: waits that are left out, see FaultBackend::ForgetWaits.
   std::optional<std::pair<DeviceStream, DeviceStream>> forgotten_waits;
   // Calls of the backend can be made to fail: ModelRunner::faults().

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "cache/sentence_settings.h"
 #include "cache/sentence_state.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
@@ -132,6 +133,7 @@ ChoosingRowParams DeviceChoosing::ParamsOf(const SentenceState& state,
           .block_stride = index.blocks().stride(),
           .signs = index.signs(0, 0),
           .sign_stride = index.sign_stride(),
+          .num_refined = NumRefined(state.settings.limits.budget),
           .prior = state.choosing.priors.as<float>(),
           .num_prior = state.choosing.num_prior,
           .prior_weight = state.PriorWeight(*step.sequence),

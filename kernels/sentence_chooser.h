@@ -72,6 +72,7 @@ struct ChoosingRowParams {
   int64_t block_stride = 0;
   const std::byte* signs = nullptr;
   int64_t sign_stride = 0;
+  int64_t num_refined = 0;       // tokens
   const float* prior = nullptr;  // [L, G, num_prior] or null
   int64_t num_prior = 0;         // entries behind these have 0
   float prior_weight = 1;

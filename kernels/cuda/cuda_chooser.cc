@@ -29,6 +29,7 @@ ScoringRow ScoringRowOf(const ChoosingRowParams& row) {
           .block_stride = row.block_stride,
           .signs = row.signs,
           .sign_stride = row.sign_stride,
+          .num_refined = row.num_refined,
           .prior = row.prior,
           .num_prior = row.num_prior,
           .prior_weight = row.prior_weight,
@@ -96,7 +97,6 @@ absl::Status CudaChooser::BeginStep(std::span<const ChoosingRowParams> rows) {
   SKV_CHECK(!rows.empty() && std::ssize(rows) <= room().most_rows);
   row_numbers_.clear();
   most_chosen_ = 0;
-  has_signs_ = false;
   std::vector<ChoosingRow> choosing;
   std::vector<ScoringRow> scoring;
   for (const ChoosingRowParams& row : rows) {
@@ -104,7 +104,6 @@ absl::Status CudaChooser::BeginStep(std::span<const ChoosingRowParams> rows) {
     scoring.push_back(ScoringRowOf(row));
     row_numbers_.push_back(row.row);
     most_chosen_ = std::max(most_chosen_, row.most_chosen);
-    has_signs_ |= row.kind == SentenceIndexKind::kSign;
   }
   SKV_RETURN_IF_ERROR(SendRows(parts_.ring, choosing, rows_));
   SKV_RETURN_IF_ERROR(SendRows(parts_.ring, scoring, scoring_));
@@ -150,8 +149,10 @@ absl::StatusOr<ChooseLaunch> CudaChooser::MakeLaunch(
     const ChoosingLayer& layer) {
   const int64_t choices = layer.num_rows * num_kv_heads();
   const int64_t pages = choices * most_chosen_;
-  const int64_t exponents =
-      layer.num_rows * layer.num_heads * room().most_sentences;
+  // One row more for each choice: a first look's scores.
+  const int64_t exponents = layer.num_rows *
+                            (layer.num_heads + num_kv_heads()) *
+                            room().most_sentences;
   const auto size_bytes =
       static_cast<size_t>(pages) *
           (sizeof(MissingRun) + 2 * sizeof(int32_t) + 2 * sizeof(uint16_t)) +
@@ -183,7 +184,6 @@ absl::StatusOr<ChooseLaunch> CudaChooser::MakeLaunch(
   choose.scoring.num_heads = layer.num_heads / num_kv_heads();
   choose.scoring.head_dim = room().pool.head_dim;
   choose.scoring.scale = layer.scale;
-  choose.scoring.has_signs = has_signs_;
   choose.scoring.num_processors = parts_.attention.device().num_processors;
   choose.most_sentences = room().most_sentences;
   choose.most_pages = room().most_pages;

@@ -75,7 +75,6 @@ class CudaChooser final : public SentenceChooser {
   // Of the step.
   std::vector<int64_t> row_numbers_;  // ChoosingRowParams::row
   int64_t most_chosen_ = 0;
-  bool has_signs_ = false;
 };
 
 }  // namespace sentencekv

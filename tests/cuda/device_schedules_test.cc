@@ -111,8 +111,7 @@ TEST_P(DeviceSchedules, GiveWhatTheHostGives) {
   EXPECT_GT(device.num_reused, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Frames, DeviceSchedules,
-                         testing::Values(kScheduleContextPages + 24, 80, 400),
+INSTANTIATE_TEST_SUITE_P(Frames, DeviceSchedules, testing::Values(80, 400),
                          testing::PrintToStringParamName());
 
 }  // namespace

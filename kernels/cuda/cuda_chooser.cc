@@ -14,8 +14,8 @@
 namespace sentencekv {
 namespace {
 
-// For the exponents of one launch; at least those of one row. 128K tokens and
-// 32 query heads take 4 MiB a row.
+// For the exponents of one launch; at least those of one row. 128K tokens, 32
+// query heads and 8 KV heads take 5 MiB a row.
 constexpr int64_t kMostScoreBytes = int64_t{64} << 20;
 
 ChoosingTables& TablesOf(const ChoosingRowParams& row) {
@@ -124,7 +124,8 @@ absl::Status CudaChooser::Attend(const ChoosingLayer& layer) {
 }
 
 int64_t CudaChooser::RowsOfALaunch(const ChoosingLayer& layer) const {
-  const int64_t row_bytes = layer.num_heads * room().most_sentences *
+  const int64_t row_bytes = (layer.num_heads + num_kv_heads()) *
+                            room().most_sentences *
                             static_cast<int64_t>(sizeof(float));
   return std::max<int64_t>(kMostScoreBytes / row_bytes, 1);
 }

@@ -12,7 +12,7 @@
 //      that of all others
 //
 // Reads of global memory besides the row and its counts, for S sentences and C
-// pages of N slots: 8 S bytes, S / 8 more with a reuse bonus, 16 N; 4 C where
+// pages of N slots: 8 S bytes, S / 8 of the last choice, 16 N; 4 C where
 // pages may lie on the device as a whole, and 4 for each miss. Writes besides
 // the counts: S / 8 + 16 C of the table, 12 C of lists, 16 for each miss.
 // Passes after the first find scores and ends in the cache. Making scores of

@@ -99,8 +99,8 @@ TEST(CudaChoose, ReadsAndWritesWhatItSays) {
            cuda_sim::OperationCounts()) {
         if (count.name != "ChooseKernel") continue;
         EXPECT_EQ(count.bytes_read,
-                  kRowBytes + 8 * kSentences + (has_bonus ? bits : 0) +
-                      16 * 256 + 4 * pages + 4 * counts.misses +
+                  kRowBytes + 8 * kSentences + bits + 16 * 256 + 4 * pages +
+                      4 * counts.misses +
                       static_cast<int64_t>(sizeof(ChoiceCounts)));
         EXPECT_EQ(count.bytes_written,
                   bits + 16 * pages + 12 * pages + 16 * counts.misses + 2 * 4 +

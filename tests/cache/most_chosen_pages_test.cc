@@ -80,6 +80,20 @@ TEST(MostChosenPages, IsNoLessThanAnyChoice) {
   EXPECT_GT(num_full, 0);
 }
 
+// Of the first sentence one token lies behind the sink, of the last one before
+// the tail: both are chosen for two tokens, though none is so short.
+TEST(MostChosenPages, CountsSentencesThatAreChosenInPart) {
+  Text text(1);
+  text.ends = {17, 79, 110};
+  text.lengths = SentenceLengths();
+  for (const int64_t length : {17, 62, 31}) text.lengths.Add(length);
+  text.num_tokens = 120;
+  text.limits = {.budget = 2, .num_sink = 16, .num_recent = 40};
+  // Pages 0, 1, 4 and, of the tail, 5 to 7.
+  EXPECT_EQ(NumPages(text, {1, 0, 1}), 6);
+  EXPECT_GE(text.Most(), 6);
+}
+
 // Sentences of 19 tokens, and the shortest of 8: two to three times what is
 // commonly chosen.
 TEST(MostChosenPages, IsTwoToThreeTimesACommonChoice) {

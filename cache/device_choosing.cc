@@ -7,6 +7,7 @@
 #include "cache/sentence_state.h"
 #include "fmt/format.h"
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
@@ -105,8 +106,7 @@ absl::Status DeviceChoosing::Prepare(KvMemory& memory, SentenceState& state,
   const SelectionLimits& limits = state.settings.limits;
   const int64_t most = MostChosenPages(limits, spans, choosing.lengths);
   if (most > room.most_slots) return NoRoom("slots", most, room.most_slots);
-  const int64_t num_slots =
-      std::min((most + kSlotStep - 1) / kSlotStep * kSlotStep, room.most_slots);
+  const int64_t num_slots = std::min(RoundUp(most, kSlotStep), room.most_slots);
   SKV_RETURN_IF_ERROR(of_memory.GiveSlots(*step.sequence, num_slots, there));
   SKV_RETURN_IF_ERROR(
       of_memory.TellPages(*step.sequence, spans.num_tokens, there));
@@ -133,7 +133,7 @@ ChoosingRowParams DeviceChoosing::ParamsOf(const SentenceState& state,
           .block_stride = index.blocks().stride(),
           .signs = index.signs(0, 0),
           .sign_stride = index.sign_stride(),
-          .num_refined = NumRefined(state.settings.limits.budget),
+          .num_refined = NumRefined(limits.budget),
           .prior = state.choosing.priors.as<float>(),
           .num_prior = state.choosing.num_prior,
           .prior_weight = state.PriorWeight(*step.sequence),

@@ -9,6 +9,7 @@
 
 #include "engine/llama_tensors.h"
 #include "engine/random_stream.h"
+#include "kernels/rounding.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
@@ -48,10 +49,6 @@ std::vector<uint64_t> MakeNumbers(int64_t num_ones, int64_t num_random,
     numbers.push_back(FourNumbers(RandomBits(kSeed, i), exponent));
   }
   return numbers;
-}
-
-int64_t RoundUp(int64_t count, int64_t multiple) {
-  return (count + multiple - 1) / multiple * multiple;
 }
 
 }  // namespace

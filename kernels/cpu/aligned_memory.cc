@@ -10,15 +10,12 @@
 #include <limits>
 
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 
 namespace sentencekv {
 namespace {
 
 constexpr size_t kHugePageBytes = size_t{1} << 21;
-
-size_t RoundUp(size_t value, size_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 // Maps a multiple of the huge page size at such an address, by mapping one
 // page more and giving back both ends.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/rounding.h"
+
 namespace sentencekv {
 namespace {
 
@@ -15,7 +17,6 @@ constexpr int64_t kTilesPerThread = 4;
 // A tile is cut into parts when it is more than this fraction of a thread's
 // work: the chunk of a long prompt beside short decoding rows.
 constexpr int64_t kLongTile = 8;
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Rows of a tile: as many as reuse asks for, fewer when threads would idle.
 int64_t RowsPerTile(const AttentionParams& params, int num_threads) {

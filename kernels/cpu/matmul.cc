@@ -6,6 +6,7 @@
 #include "fmt/format.h"
 #include "kernels/check.h"
 #include "kernels/cpu/weight_layout.h"
+#include "kernels/rounding.h"
 
 namespace sentencekv {
 namespace {
@@ -34,8 +35,6 @@ struct Cut {
   int64_t group_panels = 0;
   int64_t num_groups = 0;
 };
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Cut CutProduct(const MatMulParams& params) {
   const WeightMatrix& weight = *params.weight;

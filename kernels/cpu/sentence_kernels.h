@@ -33,7 +33,7 @@ static inline int64_t QueryWidth(int64_t head_dim) {
 static inline int64_t ScoreScratchFloats(int64_t num_entries, int64_t num_heads,
                                          int64_t head_dim) {
   const int64_t padded = kBlockEntries * SentenceBlocks(num_entries);
-  return (3 + 2 * num_heads) * padded +
+  return (2 + 2 * num_heads) * padded +
          (2 * num_heads + kScoreHeads + 1) * QueryWidth(head_dim) +
          4 * num_heads;
 }

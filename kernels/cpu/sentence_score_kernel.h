@@ -125,38 +125,38 @@ struct ItemScores {
   float factor;             // of a product of q and an entry, to be an exponent
   int64_t width;            // floats of a query: D and zeros
   int64_t padded;           // floats of an array of entries
-  float* total;             // [entries]: the result
-  float* coarse;            // [entries]: the result of means alone
+  float* total;             // [entries]: the result, or that of a first look
   float* powers;            // [entries]
   float* queries;           // [heads][width]
-  float* magnitudes;        // [width]
+  float* magnitudes;        // [kScoreHeads][width]
   SignQuery* sign_queries;  // [heads]
   std::byte* signs;         // [kScoreHeads][width] int8
   float* exponents;         // [heads][entries]
   float* weights;           // [heads][entries]: tokens, or a sum over them
 
-  void Clear(float* out) const {
+  // The prior, to which shares are added.
+  void BeginTotal() const {
     for (int64_t i = 0; i < padded; ++i) {
-      out[i] = item.prior != nullptr && i < item.num_entries
-                   ? item.prior_weight * item.prior[i]
-                   : 0.0f;
+      total[i] = item.prior != nullptr && i < item.num_entries
+                     ? item.prior_weight * item.prior[i]
+                     : 0.0f;
     }
   }
   // The exponents that vectors of entries give.
   void ScoreVectors() const;
   // Of kSign: every token counts as if its key were the mean.
   void WeighByTokens() const;
-  // From which bin of `coarse` on signs are looked at.
+  // From which bin of `total` on signs are looked at.
   uint32_t LowestRefinedBin() const;
   // Puts what the signs of its tokens say in place of their number.
   void AddSigns(int64_t entry) const;
-  void AddAllShares(bool keep_exponents, float* out) const {
+  void AddAllShares(bool keep_exponents) const {
     for (int64_t h = 0; h < num_heads; ++h) {
       float* const from = exponents + h * padded;
       AddShares(from,
                 item.kind == SentenceIndexKind::kSign ? weights + h * padded
                                                       : nullptr,
-                item.num_entries, keep_exponents ? powers : from, out);
+                item.num_entries, keep_exponents ? powers : from, total);
     }
   }
 };
@@ -199,10 +199,8 @@ void ItemScores::WeighByTokens() const {
 
 uint32_t ItemScores::LowestRefinedBin() const {
   int32_t tokens[kScoreBins] = {};
-  int32_t begin = 0;
   for (int64_t e = 0; e < item.num_entries; ++e) {
-    tokens[ScoreBin(coarse[e])] += item.ends[e] - begin;
-    begin = item.ends[e];
+    tokens[ScoreBin(total[e])] += static_cast<int32_t>(weights[e]);
   }
   uint32_t lowest = kScoreBins;
   for (int64_t left = item.num_refined; lowest > 0 && left > 0;) {
@@ -254,7 +252,6 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
       .width = width,
       .padded = padded,
       .total = take(padded),
-      .coarse = take(padded),
       .powers = take(padded),
       .queries = take(num_heads * width),
       .magnitudes = take(kScoreHeads * width),
@@ -272,18 +269,18 @@ void ScoreItem(const SentenceScoreItem& item, int64_t num_heads,
           RoundQuery(scores.queries + h * width, width, rounded + h * width);
     }
     scores.WeighByTokens();
-    scores.Clear(scores.coarse);
     uint32_t lowest = 0;
+    scores.BeginTotal();
     if (item.num_refined > 0) {
-      scores.AddAllShares(/*keep_exponents=*/true, scores.coarse);
+      scores.AddAllShares(/*keep_exponents=*/true);
       lowest = scores.LowestRefinedBin();
     }
     for (int64_t e = 0; e < item.num_entries; ++e) {
-      if (ScoreBin(scores.coarse[e]) >= lowest) scores.AddSigns(e);
+      if (ScoreBin(scores.total[e]) >= lowest) scores.AddSigns(e);
     }
   }
-  scores.Clear(scores.total);
-  scores.AddAllShares(/*keep_exponents=*/false, scores.total);
+  scores.BeginTotal();
+  scores.AddAllShares(/*keep_exponents=*/false);
   for (int64_t e = 0; e < item.num_entries; ++e) {
     item.scores[e] = scores.total[e];
   }

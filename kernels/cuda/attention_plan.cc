@@ -2,16 +2,16 @@
 
 #include <algorithm>
 
+#include "kernels/rounding.h"
+
 namespace sentencekv {
 namespace {
 
 // Blocks of threads that keep one processor busy.
 constexpr int64_t kBlocksPerProcessor = 2;
 
-int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 int64_t NumParts(const QueryTile& tile) {
-  return CeilDivide(tile.num_tokens, kAttentionPartitionTokens);
+  return CeilDiv(tile.num_tokens, kAttentionPartitionTokens);
 }
 
 // Queries that are computed together: the rows of a sequence, or one row, for
@@ -115,7 +115,7 @@ void PlanAttention(const AttentionParams& params, const AttentionDevice& device,
     plan->pages.insert(
         plan->pages.end(), sequence.pages,
         sequence.pages +
-            CeilDivide(sequence.position + sequence.num_rows, kPageTokens));
+            CeilDiv(sequence.position + sequence.num_rows, kPageTokens));
   }
   planner.Finish();
 }
@@ -165,8 +165,7 @@ void PlanAttention(const ListedChoices& choices, const AttentionDevice& device,
 
 int64_t AttentionStateFloatsFor(int64_t num_rows, int64_t num_tokens,
                                 int64_t num_heads, int64_t head_dim) {
-  return num_rows * num_heads *
-         CeilDivide(num_tokens, kAttentionPartitionTokens) *
+  return num_rows * num_heads * CeilDiv(num_tokens, kAttentionPartitionTokens) *
          AttentionStateFloats(head_dim);
 }
 

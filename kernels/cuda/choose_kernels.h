@@ -103,6 +103,19 @@ struct ChoiceCounts {
   // choice that raises one of the first two is empty, and changes no slot;
   // pages without a slot have mask 0.
   int64_t flags = 0;
+
+  ChoiceCounts& operator+=(const ChoiceCounts& more) {
+    sentences += more.sentences;
+    repeated += more.repeated;
+    tokens += more.tokens;
+    hits += more.hits;
+    misses += more.misses;
+    evictions += more.evictions;
+    whole_pages += more.whole_pages;
+    bytes += more.bytes;
+    flags |= more.flags;
+    return *this;
+  }
 };
 
 struct ChooseLaunch {

@@ -268,19 +268,18 @@ absl::Status CudaChooser::EndStep() {
 ChoosingCounts CudaChooser::counts(int64_t row) const {
   const auto* const of_choices =
       reinterpret_cast<const ChoiceCounts*>(host_counts_.data());
-  ChoosingCounts counts;
+  ChoiceCounts sum;
   for (int64_t g = 0; g < num_kv_heads(); ++g) {
-    const ChoiceCounts& of = of_choices[row * num_kv_heads() + g];
-    counts.sentences += of.sentences;
-    counts.repeated += of.repeated;
-    counts.tokens += of.tokens;
-    counts.hits += of.hits;
-    counts.misses += of.misses;
-    counts.evictions += of.evictions;
-    counts.bytes += of.bytes;
-    counts.has_failed |= of.flags != 0;
+    sum += of_choices[row * num_kv_heads() + g];
   }
-  return counts;
+  return {.sentences = sum.sentences,
+          .repeated = sum.repeated,
+          .tokens = sum.tokens,
+          .hits = sum.hits,
+          .misses = sum.misses,
+          .evictions = sum.evictions,
+          .bytes = sum.bytes,
+          .has_failed = sum.flags != 0};
 }
 
 }  // namespace sentencekv

@@ -8,6 +8,7 @@
 #include "fmt/format.h"
 #include "kernels/check.h"
 #include "kernels/cuda/cuda_status.h"
+#include "kernels/rounding.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
@@ -20,10 +21,6 @@ constexpr size_t kAlignment = 256;
 // have at once (a KiB each is 264 MiB on an H100). An estimate with room to
 // spare; small devices leave an eighth.
 constexpr size_t kLeftToDriverBytes = size_t{1} << 30;
-
-size_t RoundUp(size_t size_bytes) {
-  return (size_bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 absl::StatusOr<size_t> ChooseSize(size_t wanted_bytes) {
   size_t free_bytes = 0;
@@ -61,7 +58,7 @@ DeviceArena::~DeviceArena() {
 absl::StatusOr<std::byte*> DeviceArena::Allocate(size_t size_bytes,
                                                  MemoryUse use) {
   if (size_bytes > size_bytes_) return Exhausted(size_bytes);
-  const size_t rounded = RoundUp(std::max<size_t>(size_bytes, 1));
+  const size_t rounded = RoundUp(std::max<size_t>(size_bytes, 1), kAlignment);
   SKV_RETURN_IF_ERROR(RecordReleases());
   SKV_RETURN_IF_ERROR(ReclaimPassed());
   std::optional<size_t> offset = free_.Take(rounded);

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/rounding.h"
+
 namespace sentencekv {
 
 struct LaunchShape {
@@ -13,11 +15,6 @@ struct LaunchShape {
   dim3 block;
   size_t shared_bytes = 0;  // dynamic shared memory of a block
 };
-
-// ceil(count / size): the blocks that cover `count` items, `size` each.
-constexpr int64_t CeilDiv(int64_t count, int64_t size) {
-  return (count + size - 1) / size;
-}
 
 // Submits kernel(params) to `stream`. An empty grid is nothing to do.
 template <typename Params>

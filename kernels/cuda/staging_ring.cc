@@ -53,7 +53,7 @@ absl::StatusOr<StagedArrays> StagingRing::Reserve(size_t size_bytes) {
   }
   const size_t begin = current_ * segment_bytes_ + used_bytes_;
   // Arrays begin at multiples of it, after a copy of any size too.
-  used_bytes_ += StagedArrays::RoundUp(size_bytes);
+  used_bytes_ += StagedArrays::AlignedBytes(size_bytes);
   return StagedArrays(host_.data() + begin, device_.data() + begin, size_bytes);
 }
 

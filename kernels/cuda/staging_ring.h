@@ -19,6 +19,7 @@
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_streams.h"
 #include "kernels/device_stream.h"
+#include "kernels/rounding.h"
 
 namespace sentencekv {
 
@@ -31,7 +32,7 @@ class StagedArrays {
   // Bytes that an array takes of the room.
   template <typename T>
   static constexpr size_t Bytes(int64_t count) {
-    return RoundUp(static_cast<size_t>(count) * sizeof(T));
+    return AlignedBytes(static_cast<size_t>(count) * sizeof(T));
   }
 
   // Room for an array: to be filled at `host`, and found by kernels at
@@ -60,9 +61,8 @@ class StagedArrays {
   }
 
   // To a multiple of what arrays are aligned to.
-  static constexpr size_t RoundUp(size_t bytes) {
-    constexpr size_t kAlignment = 64;
-    return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  static constexpr size_t AlignedBytes(size_t bytes) {
+    return RoundUp(bytes, 64);
   }
 
   std::byte* host() const { return host_; }

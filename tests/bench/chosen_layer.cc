@@ -6,6 +6,7 @@
 
 #include "cache/sentence_settings.h"
 #include "kernels/cuda/gather_kernels.h"
+#include "kernels/rounding.h"
 #include "tests/bench/llama_shape.h"
 
 namespace sentencekv {
@@ -19,13 +20,8 @@ constexpr float kScale = 0.088f;
 constexpr int64_t kProcessors = 132;  // of an H100
 constexpr int64_t kChoices = Shape::kKvHeads;
 
-int64_t RoundUp(int64_t value, int64_t unit) {
-  return (value + unit - 1) / unit * unit;
-}
-
 int64_t MostParts(const ChoiceRoom& room) {
-  return RoundUp(room.most_chosen * kPageTokens, kAttentionPartitionTokens) /
-         kAttentionPartitionTokens;
+  return CeilDiv(room.most_chosen * kPageTokens, kAttentionPartitionTokens);
 }
 
 }  // namespace
@@ -253,13 +249,7 @@ ChoiceCounts ChosenLayer::TakeCounts(int64_t* most_in_slots) {
   *most_in_slots = 0;
   for (const ChoiceCounts& of_head :
        device_.Download(choose_.counts, kChoices)) {
-    sum.sentences += of_head.sentences;
-    sum.tokens += of_head.tokens;
-    sum.hits += of_head.hits;
-    sum.misses += of_head.misses;
-    sum.evictions += of_head.evictions;
-    sum.whole_pages += of_head.whole_pages;
-    sum.bytes += of_head.bytes;
+    sum += of_head;
     if (of_head.flags != 0) FailCounting("a choice raised a flag");
     *most_in_slots = std::max(*most_in_slots, of_head.hits + of_head.misses);
   }

@@ -10,8 +10,7 @@
 
 #include "cache/sentence_policy.h"
 #include "gtest/gtest.h"
-#include "kernels/cuda/cuda_backend.h"
-#include "tests/cuda/simulated_cublas_lt.h"
+#include "tests/cuda/small_backend.h"
 #include "tests/support/byte_tokenizer.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
 #include "tests/support/cuda_sim/nothing_left.h"
@@ -28,15 +27,7 @@ constexpr int64_t kContext = 320;
 constexpr int64_t kChunk = 64;
 
 std::unique_ptr<Backend> MakeBackend() {
-  const CublasLtTable table = SimulatedCublasLt();
-  auto backend = MakeCudaBackend({.cublas_lt = &table,
-                                  .device_memory_bytes = size_t{16} << 20,
-                                  .mark_block = &cuda_sim::MarkBlock,
-                                  .staging_bytes = size_t{256} << 10,
-                                  .attention_bytes = size_t{64} << 10,
-                                  .product_bytes = 4096});
-  EXPECT_TRUE(backend.ok()) << backend.status();
-  return *std::move(backend);
+  return MakeSmallBackend(size_t{256} << 10, size_t{64} << 10);
 }
 
 // Sentences of different words and lengths; a byte is a token.
@@ -221,6 +212,21 @@ void ExpectSame(const Outcome& device, const Outcome& host) {
   }
 }
 
+// The same for orders of threads, blocks and streams, and what else the test
+// expects of the device's way.
+template <typename Expect>
+void ExpectWhatTheHostGives(const Scene& scene, Expect&& expect) {
+  const Outcome host = Decode(scene, 1, true);
+  EXPECT_EQ(host.num_choices, 0);
+  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const Outcome device = Decode(scene, seed, false);
+    ExpectSame(device, host);
+    expect(device);
+    if (testing::Test::HasFailure()) return;
+  }
+}
+
 // Rows of all kinds in one step, two of which choose on the host.
 TEST(DeviceChoosing, GivesWhatTheHostGives) {
   const Scene scene = {.parts = {{Options(40), 1, 0},
@@ -229,17 +235,11 @@ TEST(DeviceChoosing, GivesWhatTheHostGives) {
                                  {MinMaxWithoutPrior(50), 7, 2},
                                  {Lagging(40), 2, 0},
                                  {Traced(40), 3, 2}}};
-  const Outcome host = Decode(scene, 1, true);
-  EXPECT_EQ(host.num_choices, 0);
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    const Outcome device = Decode(scene, seed, false);
-    ExpectSame(device, host);
+  ExpectWhatTheHostGives(scene, [&](const Outcome& device) {
     EXPECT_EQ(device.num_choices, scene.num_steps * scene.num_layers);
     EXPECT_GT(device.transfers.chosen_hits, 0);
     EXPECT_GT(device.transfers.chosen_misses, 0);
-    if (HasFailure()) return;
-  }
+  });
 }
 
 // The frames suffice for 16 slots in both layers, but not for the 24 that a
@@ -250,15 +250,10 @@ TEST(DeviceChoosing, IsGivenToTheHostWhereFramesAreTooFew) {
                        .num_steps = 24,
                        .num_prompt = 245,
                        .num_frames = kContext / kPageTokens + 40};
-  const Outcome host = Decode(scene, 1, true);
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    const Outcome device = Decode(scene, seed, false);
-    ExpectSame(device, host);
+  ExpectWhatTheHostGives(scene, [&](const Outcome& device) {
     // At positions 245 to 255.
     EXPECT_EQ(device.num_choices, 11 * scene.num_layers);
-    if (HasFailure()) return;
-  }
+  });
 }
 
 // With memory for one of them, the others choose on the host.
@@ -266,15 +261,10 @@ TEST(DeviceChoosing, SharesTooLittleMemory) {
   const Scene scene = {
       .parts = {{Blended(40), 1, 0}, {Sign(60), 5, 1}, {Options(30), 9, 4}},
       .num_frames = kContext / kPageTokens + 20};
-  const Outcome host = Decode(scene, 1, true);
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    const Outcome device = Decode(scene, seed, false);
-    ExpectSame(device, host);
+  ExpectWhatTheHostGives(scene, [&](const Outcome& device) {
     EXPECT_GT(device.num_choices, 0);
     EXPECT_GT(device.transfers.evictions, 0);
-    if (HasFailure()) return;
-  }
+  });
 }
 
 // At the 65th sentence entries get other memory, in the midst of a step.
@@ -283,14 +273,9 @@ TEST(DeviceChoosing, FindsEntriesThatWereMoved) {
                        .num_steps = 16,
                        .num_prompt = 250,
                        .num_frames = 400};
-  const Outcome host = Decode(scene, 1, true);
-  for (uint64_t seed = 1; seed <= kSeeds; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
-    const Outcome device = Decode(scene, seed, false);
-    ExpectSame(device, host);
+  ExpectWhatTheHostGives(scene, [&](const Outcome& device) {
     EXPECT_EQ(device.num_choices, scene.num_steps * scene.num_layers);
-    if (HasFailure()) return;
-  }
+  });
 }
 
 // For the logits.

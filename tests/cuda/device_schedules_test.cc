@@ -8,8 +8,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "kernels/cuda/cuda_backend.h"
-#include "tests/cuda/simulated_cublas_lt.h"
+#include "tests/cuda/small_backend.h"
 #include "tests/engine/random_schedules.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
 #include "tests/support/cuda_sim/nothing_left.h"
@@ -18,15 +17,7 @@ namespace sentencekv {
 namespace {
 
 std::unique_ptr<Backend> MakeBackend() {
-  const CublasLtTable table = SimulatedCublasLt();
-  auto backend = MakeCudaBackend({.cublas_lt = &table,
-                                  .device_memory_bytes = size_t{16} << 20,
-                                  .mark_block = &cuda_sim::MarkBlock,
-                                  .staging_bytes = size_t{64} << 10,
-                                  .attention_bytes = size_t{64} << 10,
-                                  .product_bytes = 4096});
-  EXPECT_TRUE(backend.ok()) << backend.status();
-  return *std::move(backend);
+  return MakeSmallBackend(size_t{64} << 10, size_t{64} << 10);
 }
 
 // Few pages, so that requests make room for each other.

@@ -94,17 +94,7 @@ class Schedule {
     for (size_t i = 0; i < counts.size(); ++i) {
       ChoiceCounts sum;
       for (size_t layer = 0; layer < 2; ++layer) {
-        const ChoiceCounts& of =
-            hosts_[(i / 2 * 2 + layer) * 2 + i % 2].counts();
-        sum.sentences += of.sentences;
-        sum.repeated += of.repeated;
-        sum.tokens += of.tokens;
-        sum.hits += of.hits;
-        sum.misses += of.misses;
-        sum.evictions += of.evictions;
-        sum.whole_pages += of.whole_pages;
-        sum.bytes += of.bytes;
-        sum.flags |= of.flags;
+        sum += hosts_[(i / 2 * 2 + layer) * 2 + i % 2].counts();
       }
       EXPECT_EQ(counts[i].sentences, sum.sentences);
       EXPECT_EQ(counts[i].repeated, sum.repeated);

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "fmt/format.h"
@@ -150,6 +151,15 @@ class SentenceIndexTest : public testing::TestWithParam<CpuVariant> {
     return index;
   }
 
+  absl::Status Score(std::span<const SentenceScoreItem> items, int64_t heads,
+                     int64_t dim) {
+    return backend_->ScoreSentences({.items = items.data(),
+                                     .num_items = std::ssize(items),
+                                     .num_heads = heads,
+                                     .head_dim = dim,
+                                     .scale = 0.3f});
+  }
+
   std::unique_ptr<Backend> backend_ = MakeVariant(GetParam());
 };
 
@@ -256,13 +266,7 @@ TEST_P(SentenceIndexTest, ScoresAreSumsOfSoftmaxes) {
         std::vector<float> plain(count);
         items[1].prior_weight = 0;
         items[1].scores = plain.data();
-        ASSERT_TRUE(backend_
-                        ->ScoreSentences({.items = items.data(),
-                                          .num_items = 2,
-                                          .num_heads = heads,
-                                          .head_dim = dim,
-                                          .scale = 0.3f})
-                        .ok());
+        ASSERT_TRUE(Score(items, heads, dim).ok());
         for (int64_t e = 0; e < count; ++e) {
           ASSERT_NEAR(scores[e], expected[e], 2e-5 * (1 + expected[e])) << e;
           ASSERT_NEAR(plain[e], expected[e] - prior[e], 2e-5) << e;
@@ -337,13 +341,7 @@ TEST_P(SentenceIndexTest, SignsOfTheBestAreLookedAt) {
                                     .signs = index.signs.data(),
                                     .ends = index.ends.data(),
                                     .num_refined = num_refined};
-    ASSERT_TRUE(backend_
-                    ->ScoreSentences({.items = &item,
-                                      .num_items = 1,
-                                      .num_heads = 2,
-                                      .head_dim = dim,
-                                      .scale = 0.3f})
-                    .ok());
+    ASSERT_TRUE(Score({&item, 1}, 2, dim).ok());
     for (size_t e = 0; e < count; ++e) {
       ASSERT_NEAR(scores[e], expected[e], 2e-5 * (1 + expected[e])) << e;
     }
@@ -363,13 +361,7 @@ TEST_P(SentenceIndexTest, QueriesAreBlended) {
     item.blocks = index.blocks.data();
     item.num_entries = index.count();
     item.scores = scores.data();
-    EXPECT_TRUE(backend_
-                    ->ScoreSentences({.items = &item,
-                                      .num_items = 1,
-                                      .num_heads = 2,
-                                      .head_dim = dim,
-                                      .scale = 0.3f})
-                    .ok());
+    EXPECT_TRUE(Score({&item, 1}, 2, dim).ok());
     return scores;
   };
   // What lies there from an earlier sentence does not count.

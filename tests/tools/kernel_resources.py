@@ -22,6 +22,8 @@ import re
 import subprocess
 import sys
 
+from marked_page import MarkedPage
+
 # Of one streaming multiprocessor: CUDA C++ Programming Guide, "Technical
 # Specifications per Compute Capability". Registers come 256 at a time for a
 # warp, from one of 4 quarters; shared memory 128 bytes at a time, with 1 KiB of
@@ -129,8 +131,7 @@ KERNELS = {
 }
 
 Usage = collections.namedtuple("Usage", "registers shared spills")
-BEGIN = "<!-- kernel_resources.py: begin -->"
-END = "<!-- kernel_resources.py: end -->"
+PROGRAM = "kernel_resources.py"
 
 
 def readable(demangled):
@@ -236,15 +237,6 @@ def table(found):
     return "\n".join(lines)
 
 
-def split_page(text):
-    """What stands before, between and behind the markers."""
-    before, begin, rest = text.partition(BEGIN)
-    between, end, after = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f"the page has no {BEGIN} ... {END}")
-    return before, between, after
-
-
 def kernels_of(text):
     return re.findall(r"^\| (\w+) \| `([^`]+)`", text, re.MULTILINE)
 
@@ -258,16 +250,12 @@ def main():
     found = read_reports(options.reports)
     wrong = list(complaints(found))
     if options.check:
-        with open(options.check, encoding="utf-8") as page:
-            written = set(kernels_of(split_page(page.read())[1]))
+        written = set(kernels_of(MarkedPage(options.check, PROGRAM).between))
         for file, name in sorted(written ^ set(found)):
             wrong.append(f"{file}: {name} is only in the " +
                          ("page" if (file, name) in written else "build"))
     elif options.write:
-        with open(options.write, encoding="utf-8") as page:
-            before, _, after = split_page(page.read())
-        with open(options.write, "w", encoding="utf-8") as page:
-            page.write(f"{before}{BEGIN}\n{table(found)}\n{END}{after}")
+        MarkedPage(options.write, PROGRAM).write(table(found))
     elif found:
         print(table(found))
     for line in wrong:

@@ -14,6 +14,7 @@ import math
 import subprocess
 import sys
 
+from marked_page import MarkedPage
 from roofline_model import (Counts, LAYERS, PARTS, SECONDS_IN_GRAPH,
                             SECONDS_PER_LAUNCH, Step)
 
@@ -29,8 +30,7 @@ PUBLISHED = {
     "full, vLLM 0.19 (its fit)": (7.9, 12.2, None, None),
 }
 
-BEGIN = "<!-- roofline.py: begin -->"
-END = "<!-- roofline.py: end -->"
+PROGRAM = "roofline.py"
 
 def table(header, rows):
     yield "| " + " | ".join(header) + " |"
@@ -183,15 +183,6 @@ def text(counts, contexts):
     return "\n".join(lines)
 
 
-def split_page(page):
-    """What stands before, between and behind the markers."""
-    before, begin, rest = page.partition(BEGIN)
-    between, end, after = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f"the page has no {BEGIN} ... {END}")
-    return before, between, after
-
-
 def complaints(page, counted, contexts):
     """Rows of `page` that do not begin as those that were counted. A row is of
     the contexts in its first cell, or begins with a kernel and has a column for
@@ -229,14 +220,10 @@ def main():
     counted = text(Counts(printed.splitlines()), contexts)
     wrong = []
     if options.check:
-        with open(options.check, encoding="utf-8") as page:
-            wrong = list(complaints(split_page(page.read())[1], counted,
-                                    contexts))
+        page = MarkedPage(options.check, PROGRAM)
+        wrong = list(complaints(page.between, counted, contexts))
     elif options.write:
-        with open(options.write, encoding="utf-8") as page:
-            before, _, after = split_page(page.read())
-        with open(options.write, "w", encoding="utf-8") as page:
-            page.write(f"{before}{BEGIN}\n{counted}\n{END}{after}")
+        MarkedPage(options.write, PROGRAM).write(counted)
     else:
         print(counted)
     for line in wrong:

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "absl/status/status.h"
 #include "cache/cached_sequence.h"
@@ -17,9 +18,11 @@ class ChoosingMemory {
 
   virtual SentenceChooser& chooser() = 0;
 
-  // Before a step: the sequence has so many slots in every layer.
-  // kResourceExhausted where there are no frames for them; none is lent then.
-  virtual absl::Status GiveSlots(CachedSequence& sequence, int64_t num_slots,
+  // Before a step: each head of the sequence has at least so many slots,
+  // [L][G]. kResourceExhausted where there are no frames for them; none is lent
+  // then.
+  virtual absl::Status GiveSlots(CachedSequence& sequence,
+                                 std::span<const int32_t> num_slots,
                                  ChoosingSequence& there) = 0;
   // Before a step of a row that makes the sequence num_tokens long: the device
   // knows where its pages lie in the pool. Operations issued after the next

@@ -95,6 +95,7 @@ absl::Status DeviceChoosing::Prepare(KvMemory& memory, SentenceState& state,
   ChoosingState& choosing = state.choosing;
   if (choosing.there == nullptr) {
     SKV_ASSIGN_OR_RETURN(choosing.there, of_memory.chooser().NewSequence());
+    SKV_RETURN_IF_ERROR(choosing.there->SetBudgets(BudgetsOf(state)));
   }
   ChoosingSequence& there = *choosing.there;
   for (int64_t i = there.num_ends(); i < num_sentences; ++i) {
@@ -103,10 +104,18 @@ absl::Status DeviceChoosing::Prepare(KvMemory& memory, SentenceState& state,
   SKV_RETURN_IF_ERROR(
       there.AddEnds(spans.ends.subspan(static_cast<size_t>(there.num_ends()))));
 
-  const SelectionLimits& limits = state.settings.limits;
-  const int64_t most = MostChosenPages(limits, spans, choosing.lengths);
+  int64_t most = 0;
+  std::vector<int32_t> num_slots;
+  for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
+    for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
+      const int64_t pages =
+          MostChosenPages(state.LimitsOf(layer, g), spans, choosing.lengths);
+      most = std::max(most, pages);
+      num_slots.push_back(static_cast<int32_t>(
+          std::min(RoundUp(pages, kSlotStep), room.most_slots)));
+    }
+  }
   if (most > room.most_slots) return NoRoom("slots", most, room.most_slots);
-  const int64_t num_slots = std::min(RoundUp(most, kSlotStep), room.most_slots);
   SKV_RETURN_IF_ERROR(of_memory.GiveSlots(*step.sequence, num_slots, there));
   SKV_RETURN_IF_ERROR(
       of_memory.TellPages(*step.sequence, spans.num_tokens, there));
@@ -117,6 +126,17 @@ absl::Status DeviceChoosing::Prepare(KvMemory& memory, SentenceState& state,
   rows_.push_back({&state, step.sequence, ParamsOf(state, step, spans)});
   rows_.back().params.most_chosen = most;
   return absl::OkStatus();
+}
+
+std::vector<int32_t> DeviceChoosing::BudgetsOf(
+    const SentenceState& state) const {
+  std::vector<int32_t> budgets;
+  for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
+    for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
+      budgets.push_back(static_cast<int32_t>(state.LimitsOf(layer, g).budget));
+    }
+  }
+  return budgets;
 }
 
 ChoosingRowParams DeviceChoosing::ParamsOf(const SentenceState& state,

@@ -82,6 +82,7 @@ class DeviceChoosing {
                           int64_t num_sentences);
   // The host chooses from now on, as if it always had.
   absl::Status GiveToHost(SentenceState& state);
+  std::vector<int32_t> BudgetsOf(const SentenceState& state) const;  // [L * G]
   ChoosingRowParams ParamsOf(const SentenceState& state,
                              const StepSequence& step,
                              const SentenceSpans& spans) const;

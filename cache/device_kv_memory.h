@@ -23,9 +23,12 @@ struct ResidentLayer {
   std::vector<int32_t> frames;  // of its pages; -1: none
   // Positions whose K and V the pool has, or will have when copies are done.
   int64_t num_saved = 0;
-  std::vector<ChosenRuns> chosen;      // [G]; where the host chooses
-  std::vector<int32_t> chosen_frames;  // slot s of every head lies in frame s
-  int64_t most_chosen = 0;             // pages of one head at once
+  std::vector<ChosenRuns> chosen;  // [G]; where the host chooses
+  // Slot s of every head lies in frame s where the host chooses. Where the
+  // device does, heads share the runs of the frames.
+  std::vector<int32_t> chosen_frames;
+  int64_t num_slot_runs = 0;  // that are slots; there
+  int64_t most_chosen = 0;    // pages of one head at once
 };
 
 struct SequenceResidency final : Residency {
@@ -75,7 +78,8 @@ class DeviceKvMemory final : public KvMemory, public ChoosingMemory {
     return chooser_ == nullptr ? nullptr : this;
   }
   SentenceChooser& chooser() override { return *chooser_; }
-  absl::Status GiveSlots(CachedSequence& sequence, int64_t num_slots,
+  absl::Status GiveSlots(CachedSequence& sequence,
+                         std::span<const int32_t> num_slots,
                          ChoosingSequence& there) override;
   absl::Status TellPages(CachedSequence& sequence, int64_t num_tokens,
                          ChoosingSequence& there) override;
@@ -103,6 +107,10 @@ class DeviceKvMemory final : public KvMemory, public ChoosingMemory {
                                   ResidentLayer& resident,
                                   const CachedSequence& sequence, int32_t page,
                                   uint16_t tokens);
+  // Frames for further slots; there are enough.
+  void LendForSlots(ResidentLayer& resident, int64_t count);
+  // Makes the next run of the layer's frames a slot.
+  int32_t NextSlotRun(ResidentLayer& resident) const;
   // Has a part of a sequence's page copied to a frame.
   void Fetch(int64_t layer, const CachedSequence& sequence, int32_t page,
              int32_t frame, int64_t offset, int64_t size_bytes);

@@ -59,6 +59,7 @@ std::optional<std::string_view> SentenceOnlyOption(const KvOptions& options) {
   if (options.dense_tokens) return "dense_tokens";
   if (options.reuse_bonus) return "reuse_bonus";
   if (options.strict) return "strict";
+  if (options.head_budgets) return "head_budgets";
   return std::nullopt;
 }
 

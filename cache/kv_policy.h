@@ -50,7 +50,8 @@ struct KvOptions {
   std::optional<int64_t> recent_tokens;
   std::optional<int64_t> dense_tokens;  // contexts up to here are read whole
   std::optional<double> reuse_bonus;    // 0..10
-  std::optional<bool> strict;  // false: read what the step before chose
+  std::optional<bool> strict;        // false: read what the step before chose
+  std::optional<bool> head_budgets;  // false: all heads have the same
   // Last tokens of the prompt that are read as if they had been generated.
   int64_t forced_tokens = 0;
   // The request's pages are neither found in the prefix cache nor left there.

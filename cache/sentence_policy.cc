@@ -199,7 +199,7 @@ absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
            .scores = scores,
            .signs = index.signs(input.layer, g),
            .ends = row.spans.ends.data(),
-           .num_refined = NumRefined(state.settings.limits.budget),
+           .num_refined = NumRefined(state.LimitsOf(input.layer, g).budget),
            .query_sum =
                query_sum == nullptr ? nullptr : query_sum + g * group_width,
            .num_summed = state.num_summed(),
@@ -222,7 +222,7 @@ void SentencePolicy::Select(int64_t layer) {
     for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
       const size_t i = row.first_item + static_cast<size_t>(g);
       const SentenceScoreItem& item = score_items_[i];
-      const SelectionLimits& limits = row.state->settings.limits;
+      const SelectionLimits limits = row.state->LimitsOf(layer, g);
       const std::span<float> scores(item.scores,
                                     static_cast<size_t>(item.num_entries));
       row.state->AddReuseBonus(layer, g, scores);
@@ -260,28 +260,33 @@ absl::Status SentencePolicy::PrefetchNext(KvMemory& memory, int64_t layer) {
 }
 
 // Entries of the sentences that closed in this step, whose keys are written by
-// now, and the prior of prompts that end in it.
+// now, and then the prior of prompts that end in it.
 absl::Status SentencePolicy::UpdateIndex(KvMemory& memory,
                                          const AttendInput& input) {
-  const int64_t row_width =
-      (shape_.num_heads + 2 * shape_.num_kv_heads) * shape_.head_dim;
   std::vector<CachedSequence*> sequences;
   for (const StepSequence& step : input.sequences) {
+    sequences.push_back(step.sequence);
+  }
+  SKV_RETURN_IF_ERROR(IndexMissing(memory, input.layer, sequences));
+  const int64_t row_width =
+      (shape_.num_heads + 2 * shape_.num_kv_heads) * shape_.head_dim;
+  for (const StepSequence& step : input.sequences) {
     CachedSequence& sequence = *step.sequence;
-    sequences.push_back(&sequence);
     SentenceState& state = StateOf(sequence);
     const auto num_rows = static_cast<int64_t>(step.tokens.size());
-    const int64_t end = sequence.num_tokens + num_rows;
+    const float* const rows = input.qkv + step.row_begin * row_width;
     if (!state.settings.prior) continue;
     if (sequence.num_tokens >= sequence.num_prompt) continue;
-    SKV_RETURN_IF_ERROR(state.KeepPromptQueries(
-        memory.backend(), input.layer, input.qkv + step.row_begin * row_width,
-        num_rows, sequence.num_tokens, sequence.num_prompt));
-    if (end < sequence.num_prompt) continue;
     SKV_RETURN_IF_ERROR(
-        state.MakePrior(memory, input.layer, sequence, input.scale));
+        state.KeepPromptQueries(memory.backend(), input.layer, rows, num_rows,
+                                sequence.num_tokens, sequence.num_prompt));
+    const int64_t last_row = sequence.num_prompt - 1 - sequence.num_tokens;
+    if (last_row >= num_rows) continue;
+    SKV_RETURN_IF_ERROR(state.MakePrior(memory, input.layer, sequence,
+                                        rows + last_row * row_width,
+                                        input.scale));
   }
-  return IndexMissing(memory, input.layer, sequences);
+  return absl::OkStatus();
 }
 
 absl::Status SentencePolicy::IndexMissing(

@@ -22,6 +22,8 @@ SentenceSettings SettingsOf(const KvOptions& options) {
       static_cast<float>(options.query_blend.value_or(settings.query_blend));
   settings.reuse_bonus =
       static_cast<float>(options.reuse_bonus.value_or(settings.reuse_bonus));
+  settings.head_budgets =
+      settings.prior && options.head_budgets.value_or(settings.head_budgets);
   settings.strict = options.strict.value_or(settings.strict);
   settings.trace_sources = options.trace_sources;
   return settings;

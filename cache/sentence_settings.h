@@ -34,6 +34,9 @@ struct SentenceSettings {
   float query_blend = 0;
   // Scores of the sentences that the step before has read are 1 + this as high.
   float reuse_bonus = 0;
+  // Heads whose index misses much of the prompt's attention get more of the
+  // budget (cache/head_budgets.h). Needs the prior.
+  bool head_budgets = true;
   // A step reads what it chooses, not what the step before chose.
   bool strict = true;
   // Of each generated sentence; 0: no trace.

@@ -106,7 +106,8 @@ absl::Status SentenceState::KeepPromptQueries(Backend& backend, int64_t layer,
 }
 
 absl::Status SentenceState::MakePrior(KvMemory& memory, int64_t layer,
-                                      CachedSequence& sequence, float scale) {
+                                      CachedSequence& sequence,
+                                      const float* last_query, float scale) {
   const int64_t num_prompt = sequence.num_prompt;
   std::vector<float> mass;
   int64_t num_queries = 0;
@@ -127,6 +128,42 @@ absl::Status SentenceState::MakePrior(KvMemory& memory, int64_t layer,
       prior[i] /= static_cast<float>(num_queries);
     }
     index.SetPrior(layer, g, std::move(prior));
+  }
+  if (!settings.head_budgets || spans.ends.empty()) return absl::OkStatus();
+  return CompareWithIndex(memory.backend(), layer, spans, last_query, scale);
+}
+
+absl::Status SentenceState::CompareWithIndex(Backend& backend, int64_t layer,
+                                             const SentenceSpans& spans,
+                                             const float* last_query,
+                                             float scale) {
+  const auto num_entries = std::ssize(spans.ends);
+  const int64_t group = shape_.num_heads / shape_.num_kv_heads;
+  std::vector<float> scores(
+      static_cast<size_t>(shape_.num_kv_heads * num_entries));
+  std::vector<SentenceScoreItem> items;
+  for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
+    items.push_back({.kind = index.kind(),
+                     .q = last_query + g * group * shape_.head_dim,
+                     .blocks = index.blocks().at(layer, g),
+                     .num_entries = num_entries,
+                     .scores = scores.data() + g * num_entries,
+                     .signs = index.signs(layer, g),
+                     .ends = spans.ends.data(),
+                     .num_refined = NumRefined(settings.limits.budget)});
+  }
+  SKV_RETURN_IF_ERROR(backend.ScoreSentences({.items = items.data(),
+                                              .num_items = std::ssize(items),
+                                              .num_heads = group,
+                                              .head_dim = shape_.head_dim,
+                                              .scale = scale}));
+  for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
+    const std::span<const float> attention(index.prior(layer, g, num_entries),
+                                           spans.ends.size());
+    head_budgets.AddHead(
+        settings.limits, spans, attention,
+        std::span<const float>(scores).subspan(
+            static_cast<size_t>(g * num_entries), spans.ends.size()));
   }
   return absl::OkStatus();
 }

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "cache/device_choosing.h"
+#include "cache/head_budgets.h"
 #include "cache/kv_policy.h"
 #include "cache/lagging_choice.h"
 #include "cache/prompt_window.h"
@@ -27,6 +28,7 @@ class SentenceState final : public PolicyState {
       : segmenter(std::move(marks), SegmenterOptions()),
         index(shape, settings.index_kind),
         lagging(shape),
+        head_budgets(shape),
         reads(shape.num_layers, shape.num_kv_heads, settings.trace_sources),
         settings(settings),
         shape_(shape) {}
@@ -68,9 +70,12 @@ class SentenceState final : public PolicyState {
   absl::Status KeepPromptQueries(Backend& backend, int64_t layer,
                                  const float* rows, int64_t num_rows,
                                  int64_t position, int64_t num_prompt);
-  // Makes a layer's prior from them, once K of the whole prompt is written.
+  // Makes a layer's prior from them, once K of the whole prompt and the entries
+  // of its closed sentences are written, and looks at what the index says of
+  // the last one, [H D], device.
   absl::Status MakePrior(KvMemory& memory, int64_t layer,
-                         CachedSequence& sequence, float scale);
+                         CachedSequence& sequence, const float* last_query,
+                         float scale);
 
   // Sum of the queries of the open sentence, [H D], device; null without a
   // blend.
@@ -78,6 +83,10 @@ class SentenceState final : public PolicyState {
   // Makes room for them. A row is about to be scored.
   absl::Status PrepareScoring(Backend& backend);
   int64_t num_summed() const { return num_summed_; }
+  // Of the settings, with the head's own budget.
+  SelectionLimits LimitsOf(int64_t layer, int64_t kv_head) const {
+    return head_budgets.LimitsOf(settings.limits, layer, kv_head);
+  }
   // How much the prior counts for the next token.
   float PriorWeight(const CachedSequence& sequence) const;
   // Raises the scores of what the step before has read.
@@ -87,11 +96,17 @@ class SentenceState final : public PolicyState {
   Segmenter segmenter;
   SentenceIndex index;
   LaggingChoice lagging;  // where settings.strict is not
+  HeadBudgets head_budgets;
   ReadLog reads;
   ChoosingState choosing;
   const SentenceSettings settings;
 
  private:
+  // The next heads of head_budgets: all of a layer.
+  absl::Status CompareWithIndex(Backend& backend, int64_t layer,
+                                const SentenceSpans& spans,
+                                const float* last_query, float scale);
+
   const ModelShape shape_;
   int64_t num_indexed_ = 0;            // sentences with entries
   int64_t num_summed_ = 0;             // queries in query_sum

@@ -31,17 +31,21 @@ struct ChoosingRoom {
   int64_t most_slots = 0;      // pages of one layer and KV head
 };
 
-// What the device has of one sequence, beside K and V and the entries. All
-// layers and KV heads have the same number of slots, each a place for K and V
-// of a page. Must not outlive its chooser.
+// What the device has of one sequence, beside K and V and the entries. Each
+// layer and KV head has slots, places for K and V of a page. Must not outlive
+// its chooser.
 class ChoosingSequence {
  public:
   virtual ~ChoosingSequence() = default;
 
-  virtual int64_t num_slots() const = 0;
-  // A frame for each further slot: [L][new slots], of
-  // ChoosingLayer::frames; a KV head's slot is its run of the frame.
-  virtual absl::Status AddSlots(std::span<const int32_t> frames) = 0;
+  // Tokens that each head may choose, [L][G]. Once, before the first step.
+  virtual absl::Status SetBudgets(std::span<const int32_t> budgets) = 0;
+  // Of each head, [L][G].
+  virtual std::span<const int32_t> num_slots() const = 0;
+  // So many further slots of each head, [L][G], and a run of
+  // ChoosingLayer::frames for each, in the same order.
+  virtual absl::Status AddSlots(std::span<const int32_t> counts,
+                                std::span<const int32_t> runs) = 0;
   virtual int64_t num_ends() const = 0;
   // Ends of further sentences; the first begins at position 0.
   virtual absl::Status AddEnds(std::span<const int32_t> ends) = 0;
@@ -72,7 +76,9 @@ struct ChoosingRowParams {
   int64_t block_stride = 0;
   const std::byte* signs = nullptr;
   int64_t sign_stride = 0;
-  int64_t num_refined = 0;       // tokens
+  // Tokens, for a head with the budget below; for others so many more or fewer
+  // as their budgets have.
+  int64_t num_refined = 0;
   const float* prior = nullptr;  // [L, G, num_prior] or null
   int64_t num_prior = 0;         // entries behind these have 0
   float prior_weight = 1;
@@ -81,7 +87,7 @@ struct ChoosingRowParams {
   float blend = 0;
 
   // What is chosen by the scores, as cache/sentence_selection.h says.
-  int64_t budget = 0;
+  int64_t budget = 0;  // the request's
   int64_t num_sink = 0;
   int64_t num_recent = 0;
   float reuse_factor = 1;  // of scores of what the step before chose

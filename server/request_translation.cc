@@ -140,6 +140,7 @@ grpc::Status ToKv(const v1::GenerateRequest& request, const ServedModel& served,
   }
   if (wire.has_prior()) options->prior = wire.prior();
   if (wire.has_strict()) options->strict = wire.strict();
+  if (wire.has_head_budgets()) options->head_budgets = wire.head_budgets();
   if (wire.has_prior_half_life())
     options->prior_half_life = wire.prior_half_life();
   if (wire.has_query_blend()) options->query_blend = wire.query_blend();

@@ -150,10 +150,11 @@ class Choice {
  private:
   // Gives the length of the list.
   __device__ int ChooseAndPlace(unsigned* flags) {
+    const int64_t head = launch_.layer * launch_.num_kv_heads + kv_head_;
+    const HeadLimits limits = row_.LimitsOf(head);
     std::byte* const table =
         row_.tables +
-        (launch_.layer * launch_.num_kv_heads + kv_head_) *
-            HeadTableBytes(launch_.most_slots, launch_.most_sentences);
+        head * HeadTableBytes(launch_.most_slots, launch_.most_sentences);
     auto* const last_choice = reinterpret_cast<uint32_t*>(
         table + launch_.most_slots * sizeof(RunSlot));
     const bool is_whole = row_.is_whole();
@@ -169,7 +170,7 @@ class Choice {
                      {SharedAt<unsigned>(0), SharedAt<unsigned>(0) + kRankBins,
                       SharedAt<uint64_t>(plan_.ranks),
                       SharedAt<uint64_t>(plan_.sorted), chosen_},
-                     row_.budget)
+                     limits.budget)
           .Run();
     }
 
@@ -193,7 +194,7 @@ class Choice {
     KeepChoice(last_choice);
     SlotPlacement(
         {launch_, row_, choice_, kv_head_, reinterpret_cast<RunSlot*>(table),
-         WholePages(), tokens, pages, num_chosen},
+         limits.num_slots, WholePages(), tokens, pages, num_chosen},
         {SharedAt<int>(plan_.page_at), SharedAt<int>(plan_.slot_at),
          SharedAt<int>(plan_.free_slots), SharedAt<uint64_t>(plan_.ages),
          counts_})

@@ -44,6 +44,12 @@ __host__ __device__ constexpr int64_t HeadTableBytes(int64_t most_slots,
          (most_sentences + 127) / 128 * 16;
 }
 
+// What one layer and KV head of a sequence has.
+struct HeadLimits {
+  int32_t budget = 0;     // tokens
+  int32_t num_slots = 0;  // of its table
+};
+
 // One row of a decode step, for all layers and KV heads. In device memory; the
 // host writes it before the step.
 struct ChoosingRow {
@@ -55,16 +61,23 @@ struct ChoosingRow {
   int32_t num_sink = 0;
   int32_t num_recent = 0;
   int32_t num_dense = 0;
-  float reuse_factor = 1;         // of scores of what the step before chose
-  uint32_t use = 0;               // number of the step: at least 1, and rising
-  int32_t num_slots = 0;          // of each table
-  const int32_t* ends = nullptr;  // [num_sentences]
+  float reuse_factor = 1;  // of scores of what the step before chose
+  uint32_t use = 0;        // number of the step: at least 1, and rising
+  int32_t num_slots = 0;   // of each table
+  // [L][G]: instead of budget and num_slots, which have the request's budget
+  // and the most slots of any head. Null: all heads have these.
+  const HeadLimits* heads = nullptr;
+  const int32_t* ends = nullptr;        // [num_sentences]
   const int32_t* host_pages = nullptr;  // [pages]: numbers in the pool
   // [L][most_pages]: the run of KV head 0 of a page that lies on the device as
   // a whole, its other KV heads behind it; -1: it does not. Null: none does.
   const int32_t* whole_pages = nullptr;
   std::byte* tables = nullptr;  // [L][G] of HeadTableBytes, aligned to 16 bytes
 
+  // Of layer l and KV head g, head = l G + g.
+  __host__ __device__ HeadLimits LimitsOf(int64_t head) const {
+    return heads == nullptr ? HeadLimits{budget, num_slots} : heads[head];
+  }
   // Whether all tokens are chosen, whatever the scores.
   __host__ __device__ bool is_whole() const {
     return num_sentences == 0 || num_tokens <= num_dense;

@@ -1,5 +1,6 @@
 #include "kernels/cuda/choosing_tables.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
 
@@ -10,9 +11,12 @@
 namespace sentencekv {
 namespace {
 
+int64_t NumHeads(const ChoosingRoom& room) {
+  return room.pool.num_layers * room.pool.num_kv_heads;
+}
+
 int64_t TableBytes(const ChoosingRoom& room) {
-  return room.pool.num_layers * room.pool.num_kv_heads *
-         HeadTableBytes(room.most_slots, room.most_sentences);
+  return NumHeads(room) * HeadTableBytes(room.most_slots, room.most_sentences);
 }
 
 // Of page numbers that say where whole pages are.
@@ -28,7 +32,9 @@ absl::StatusOr<std::unique_ptr<ChoosingTables>> ChoosingTables::Create(
     const ChoosingRoom& room) {
   const auto int_bytes = static_cast<int64_t>(sizeof(int32_t));
   const int64_t size_bytes =
-      TableBytes(room) + WholePageBytes(room) +
+      TableBytes(room) +
+      NumHeads(room) * static_cast<int64_t>(sizeof(HeadLimits)) +
+      WholePageBytes(room) +
       (room.most_sentences + room.most_pages) * int_bytes;
   SKV_ASSIGN_OR_RETURN(
       DeviceMemory memory,
@@ -51,19 +57,22 @@ ChoosingTables::ChoosingTables(StagingRing& ring, const ChoosingRoom& room,
     : ring_(ring),
       room_(room),
       memory_(std::move(memory)),
-      whole_pages_(static_cast<size_t>(room.pool.num_layers)) {
+      whole_pages_(static_cast<size_t>(room.pool.num_layers)),
+      heads_(static_cast<size_t>(NumHeads(room))),
+      num_slots_(heads_.size()) {
   parts_.tables = memory_.data();
+  parts_.heads =
+      reinterpret_cast<HeadLimits*>(parts_.tables + TableBytes(room));
   parts_.whole_pages =
-      reinterpret_cast<int32_t*>(parts_.tables + TableBytes(room));
+      reinterpret_cast<int32_t*>(parts_.heads + NumHeads(room));
   parts_.host_pages =
       parts_.whole_pages + room.pool.num_layers * room.most_pages;
   parts_.ends = parts_.host_pages + room.most_pages;
 }
 
-std::byte* ChoosingTables::TableOf(int64_t layer, int64_t kv_head) const {
+std::byte* ChoosingTables::TableOf(int64_t head) const {
   return parts_.tables +
-         (layer * room_.pool.num_kv_heads + kv_head) *
-             HeadTableBytes(room_.most_slots, room_.most_sentences);
+         head * HeadTableBytes(room_.most_slots, room_.most_sentences);
 }
 
 template <typename T>
@@ -73,27 +82,34 @@ absl::Status ChoosingTables::Write(const T* to, std::span<const T> values) {
                             values.size_bytes());
 }
 
-absl::Status ChoosingTables::AddSlots(std::span<const int32_t> frames) {
-  const int64_t num_layers = room_.pool.num_layers;
-  const int64_t count = std::ssize(frames) / num_layers;
-  SKV_CHECK(count * num_layers == std::ssize(frames) &&
-            num_slots_ + count <= room_.most_slots);
-  std::vector<RunSlot> slots(static_cast<size_t>(count));
-  for (int64_t layer = 0; layer < num_layers; ++layer) {
-    for (int64_t g = 0; g < room_.pool.num_kv_heads; ++g) {
-      for (int64_t i = 0; i < count; ++i) {
-        const int32_t frame = frames[static_cast<size_t>(layer * count + i)];
-        slots[static_cast<size_t>(i)].run =
-            static_cast<int32_t>(frame * room_.pool.num_kv_heads + g);
-      }
-      const auto* const table =
-          reinterpret_cast<const RunSlot*>(TableOf(layer, g));
-      SKV_RETURN_IF_ERROR(
-          Write(table + num_slots_, std::span<const RunSlot>(slots)));
-    }
+absl::Status ChoosingTables::SetBudgets(std::span<const int32_t> budgets) {
+  SKV_CHECK(budgets.size() == heads_.size());
+  for (size_t i = 0; i < heads_.size(); ++i) heads_[i].budget = budgets[i];
+  return WriteHeads();
+}
+
+absl::Status ChoosingTables::AddSlots(std::span<const int32_t> counts,
+                                      std::span<const int32_t> runs) {
+  SKV_CHECK(counts.size() == heads_.size());
+  std::vector<RunSlot> slots;
+  auto next = runs.begin();
+  for (size_t i = 0; i < heads_.size(); ++i) {
+    slots.resize(static_cast<size_t>(counts[i]));
+    for (RunSlot& slot : slots) slot.run = *next++;
+    const auto* const table =
+        reinterpret_cast<const RunSlot*>(TableOf(static_cast<int64_t>(i)));
+    SKV_CHECK(num_slots_[i] + counts[i] <= room_.most_slots);
+    SKV_RETURN_IF_ERROR(
+        Write(table + num_slots_[i], std::span<const RunSlot>(slots)));
+    num_slots_[i] += counts[i];
+    heads_[i].num_slots = num_slots_[i];
   }
-  num_slots_ += count;
-  return absl::OkStatus();
+  SKV_CHECK(next == runs.end());
+  return WriteHeads();
+}
+
+absl::Status ChoosingTables::WriteHeads() {
+  return Write(parts_.heads, std::span<const HeadLimits>(heads_));
 }
 
 absl::Status ChoosingTables::AddEnds(std::span<const int32_t> ends) {
@@ -133,7 +149,7 @@ absl::StatusOr<std::vector<uint32_t>> ChoosingTables::ReadChoice(
     int64_t layer, int64_t kv_head) {
   std::vector<uint32_t> bits(static_cast<size_t>((num_ends_ + 31) / 32));
   const std::byte* const from =
-      TableOf(layer, kv_head) +
+      TableOf(layer * room_.pool.num_kv_heads + kv_head) +
       room_.most_slots * static_cast<int64_t>(sizeof(RunSlot));
   SKV_RETURN_IF_ERROR(
       ring_.CopyToHost(reinterpret_cast<std::byte*>(bits.data()), from,
@@ -144,7 +160,7 @@ absl::StatusOr<std::vector<uint32_t>> ChoosingTables::ReadChoice(
 ChoosingRow ChoosingTables::NextRow(const ChoosingRowParams& params) {
   SKV_CHECK(params.num_sentences <= num_ends_ &&
             params.num_tokens <= room_.most_pages * kPageTokens &&
-            params.most_chosen <= num_slots_);
+            params.most_chosen <= std::ranges::max(num_slots_));
   return {.num_tokens = static_cast<int32_t>(params.num_tokens),
           .num_sentences = static_cast<int32_t>(params.num_sentences),
           .budget = static_cast<int32_t>(params.budget),
@@ -153,7 +169,8 @@ ChoosingRow ChoosingTables::NextRow(const ChoosingRowParams& params) {
           .num_dense = 0,
           .reuse_factor = params.reuse_factor,
           .use = ++use_,
-          .num_slots = static_cast<int32_t>(num_slots_),
+          .num_slots = std::ranges::max(num_slots_),
+          .heads = parts_.heads,
           .ends = parts_.ends,
           .host_pages = parts_.host_pages,
           .whole_pages = parts_.whole_pages,

@@ -24,8 +24,10 @@ class ChoosingTables final : public ChoosingSequence {
       const CudaStreams& streams, StagingRing& ring, DeviceArena& arena,
       const ChoosingRoom& room);
 
-  int64_t num_slots() const override { return num_slots_; }
-  absl::Status AddSlots(std::span<const int32_t> frames) override;
+  absl::Status SetBudgets(std::span<const int32_t> budgets) override;
+  std::span<const int32_t> num_slots() const override { return num_slots_; }
+  absl::Status AddSlots(std::span<const int32_t> counts,
+                        std::span<const int32_t> runs) override;
   int64_t num_ends() const override { return num_ends_; }
   absl::Status AddEnds(std::span<const int32_t> ends) override;
   absl::Status SetPages(int64_t first_page,
@@ -42,6 +44,7 @@ class ChoosingTables final : public ChoosingSequence {
   // Where the parts of the memory begin.
   struct Parts {
     std::byte* tables;     // [L][G] of HeadTableBytes
+    HeadLimits* heads;     // [L][G]
     int32_t* ends;         // [most_sentences]
     int32_t* host_pages;   // [most_pages]
     int32_t* whole_pages;  // [L][most_pages]
@@ -54,7 +57,8 @@ class ChoosingTables final : public ChoosingSequence {
 
   ChoosingTables(StagingRing& ring, const ChoosingRoom& room,
                  DeviceMemory memory);
-  std::byte* TableOf(int64_t layer, int64_t kv_head) const;
+  std::byte* TableOf(int64_t head) const;  // l G + g
+  absl::Status WriteHeads();
   absl::Status WriteWholePage(int64_t layer, int32_t page, int32_t run);
   template <typename T>
   absl::Status Write(const T* to, std::span<const T> values);
@@ -64,7 +68,8 @@ class ChoosingTables final : public ChoosingSequence {
   DeviceMemory memory_;
   Parts parts_;
   std::vector<WholePage> whole_pages_;  // [L]
-  int64_t num_slots_ = 0;
+  std::vector<HeadLimits> heads_;       // as the device has them
+  std::vector<int32_t> num_slots_;      // [L][G]
   int64_t num_ends_ = 0;
   uint32_t use_ = 0;  // the last step's
 };

@@ -16,6 +16,14 @@ __device__ __forceinline__ bool FitsRoom(const ChooseLaunch& launch,
          row.num_slots <= launch.most_slots;
 }
 
+// Of a head: those of one with the row's budget, and what its own is more.
+__device__ __forceinline__ int64_t RefinedTokens(const ScoringRow& scored,
+                                                 const ChoosingRow& row,
+                                                 int64_t head) {
+  if (scored.num_refined == 0) return 0;
+  return scored.num_refined + row.LimitsOf(head).budget - row.budget;
+}
+
 // Without entries where nothing is chosen by score. REQUIRES:
 // launch.scoring.rows is not null.
 __device__ __forceinline__ SentenceScoring ScoringOf(const ChooseLaunch& launch,
@@ -44,7 +52,7 @@ __device__ __forceinline__ SentenceScoring ScoringOf(const ChooseLaunch& launch,
       .blocks = scored.blocks + place * scored.block_stride,
       .signs = has_signs ? scored.signs + place * scored.sign_stride : nullptr,
       .ends = row.ends,
-      .num_refined = scored.num_refined,
+      .num_refined = RefinedTokens(scored, row, place),
       .num_entries = row.num_sentences,
       .prior = has_prior ? scored.prior + place * scored.num_prior : nullptr,
       .num_prior = has_prior ? scored.num_prior : 0,

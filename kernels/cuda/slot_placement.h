@@ -69,7 +69,8 @@ struct PlacementTask {
   const ChoosingRow& row;
   int64_t choice;
   int kv_head;
-  RunSlot* slots;              // [row.num_slots]
+  RunSlot* slots;  // [num_slots]
+  int num_slots;
   const int32_t* whole_pages;  // of the layer, or null
   ChosenTokens tokens;
   PageSet pages;
@@ -125,7 +126,7 @@ class SlotPlacement {
   // Which slots have pages of the choice; gives how many are free for others.
   __device__ int FindPages() {
     uint64_t num_free = 0;
-    for (int i = threadIdx.x; i < task_.row.num_slots; i += kChooseThreads) {
+    for (int i = threadIdx.x; i < task_.num_slots; i += kChooseThreads) {
       const RunSlot slot = LoadSlot(i);
       int place = kNoSlot;
       if (slot.last_use != 0 &&
@@ -178,10 +179,10 @@ class SlotPlacement {
   // Lists the first `count` free slots. A slot's place is the number of those
   // that are taken before it.
   __device__ void OrderFreeSlots(int count) {
-    for (int i = threadIdx.x; i < task_.row.num_slots; i += kChooseThreads) {
+    for (int i = threadIdx.x; i < task_.num_slots; i += kChooseThreads) {
       const uint64_t age = shared_.ages[i];
       if (age == kNotFree) continue;
-      const int place = CountHigher(shared_.ages, task_.row.num_slots, age);
+      const int place = CountHigher(shared_.ages, task_.num_slots, age);
       if (place < count) shared_.free_slots[place] = i;
     }
     __syncthreads();

@@ -84,6 +84,10 @@ void AddKvTo(CLI::App& app, RequestFlags& flags) {
                  "Policy sentence: steps read what they choose, not what the "
                  "step before chose")
       ->group(kGroup);
+  app.add_option("--kv-head-budgets", flags.kv_head_budgets,
+                 "Policy sentence: heads whose index misses much get more of "
+                 "the budget")
+      ->group(kGroup);
   app.add_option("--kv-query-blend", flags.kv_query_blend,
                  "Policy sentence: weight of the sentence's mean query")
       ->group(kGroup);
@@ -159,6 +163,7 @@ void FillKv(const RequestFlags& flags, v1::KvParams* out) {
   if (flags.kv_index_kind) out->set_index_kind(*flags.kv_index_kind);
   if (flags.kv_prior) out->set_prior(*flags.kv_prior);
   if (flags.kv_strict) out->set_strict(*flags.kv_strict);
+  if (flags.kv_head_budgets) out->set_head_budgets(*flags.kv_head_budgets);
   if (flags.kv_prior_half_life)
     out->set_prior_half_life(*flags.kv_prior_half_life);
   if (flags.kv_query_blend) out->set_query_blend(*flags.kv_query_blend);

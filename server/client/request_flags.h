@@ -48,6 +48,7 @@ struct RequestFlags {
   std::optional<std::string> kv_index_kind;
   std::optional<bool> kv_prior;
   std::optional<bool> kv_strict;
+  std::optional<bool> kv_head_budgets;
   std::optional<int32_t> kv_prior_half_life;
   std::optional<double> kv_query_blend;
   std::optional<int32_t> kv_sink;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cache/head_budgets.h"
 #include "cache/sentence_settings.h"
 #include "gtest/gtest.h"
 #include "tests/support/byte_tokenizer.h"
@@ -69,6 +70,7 @@ const Variant kVariants[] = {
     {"SignWithPrior", Kind(SentenceIndexKind::kSign, true)},
     {"Blended", Blended()},
     {"Lagging", Lagging()},
+    {"EvenHeads", {.head_budgets = false}},
 };
 
 class SentencePolicyTest : public testing::TestWithParam<Variant> {
@@ -253,10 +255,10 @@ TEST_P(SentencePolicyTest, HostileTexts) {
     }
     most_read_ = 0;
     const Logits whole = Run(tokens, 330, 330);
-    // Sink, recent, budget, and an open sentence of at most 32 tokens and what
-    // is looked ahead.
+    // Sink, recent, a head's budget, and an open sentence of at most 32 tokens
+    // and what is looked ahead.
     EXPECT_GT(most_read_, 0);
-    EXPECT_LE(most_read_, 16 + 64 + 16 + 48);
+    EXPECT_LE(most_read_, 16 + 64 + kMostHeadShare * 16 + 48);
     EXPECT_EQ(Run(tokens, 330, 13), whole);
   }
 }
@@ -296,6 +298,7 @@ INSTANTIATE_TEST_SUITE_P(
         Variant{"Blend", Only([](auto& o) { o.query_blend = 0.5; })},
         Variant{"Bonus", Only([](auto& o) { o.reuse_bonus = 1; })},
         Variant{"Lagging", Lagging()},
+        Variant{"EvenHeads", {.head_budgets = false}},
         Variant{"Sink", Only([](auto& o) { o.sink_tokens = 0; })},
         Variant{"Recent", Only([](auto& o) { o.recent_tokens = 10; })}),
     [](const auto& info) { return std::string(info.param.name); });
@@ -355,7 +358,8 @@ TEST(SentencePolicyOptions, AreRefusedByOtherPolicies) {
              {.policy = policy, .recent_tokens = 1},
              {.policy = policy, .dense_tokens = 1},
              {.policy = policy, .reuse_bonus = 1},
-             {.policy = policy, .strict = true}}) {
+             {.policy = policy, .strict = true},
+             {.policy = policy, .head_budgets = true}}) {
       EXPECT_NE(
           ValidateKvOptions(options).message().find("only policy sentence"),
           std::string::npos)

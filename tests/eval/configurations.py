@@ -62,13 +62,20 @@ def _sentence_fields(budget):
     return {"policy": "sentence", "token_budget": budget, "dense_tokens": 0}
 
 
+# What a family's name adds to the index kind, and the fields that it means.
+_AIDS = {
+    "": {"prior": False},
+    "-prior": {"prior": True, "head_budgets": False},
+    "-heads": {"prior": True, "head_budgets": True},
+}
+
+
 def _sentence(budget):
     for kind in INDEX_KINDS:
-        for prior in (False, True):
+        for name, aids in _AIDS.items():
             fields = _sentence_fields(budget)
-            fields.update(index_kind=kind, prior=prior)
-            name = f"sentence-{kind}" + ("-prior" if prior else "")
-            yield Configuration(name, budget, fields)
+            fields.update(index_kind=kind, **aids)
+            yield Configuration(f"sentence-{kind}{name}", budget, fields)
 
 
 def _paper(budget):

@@ -301,7 +301,8 @@ class ConfigurationsTest(unittest.TestCase):
         self.assertEqual(select("recent", "full"),
                          ["full", "recent@256", "recent@512"])
         self.assertEqual(select("sentence-sign*@512"),
-                         ["sentence-sign@512", "sentence-sign-prior@512"])
+                         ["sentence-sign@512", "sentence-sign-prior@512",
+                          "sentence-sign-heads@512"])
         with self.assertRaisesRegex(ValueError, "called sentense"):
             select("full", "sentense")
 

@@ -68,6 +68,7 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   request.mutable_kv()->set_index_kind("minmax");
   request.mutable_kv()->set_prior(false);
   request.mutable_kv()->set_strict(false);
+  request.mutable_kv()->set_head_budgets(false);
   request.mutable_kv()->set_prior_half_life(3);
   request.mutable_kv()->set_query_blend(0.25);
   request.mutable_kv()->set_sink_tokens(7);
@@ -107,6 +108,7 @@ TEST_F(GenerateTest, PassesEveryFieldToTheEngine) {
   EXPECT_EQ(seen.kv.index_kind, SentenceIndexKind::kMinMax);
   EXPECT_EQ(seen.kv.prior, false);
   EXPECT_EQ(seen.kv.strict, false);
+  EXPECT_EQ(seen.kv.head_budgets, false);
   EXPECT_EQ(seen.kv.prior_half_life, 3);
   EXPECT_EQ(seen.kv.query_blend, 0.25);
   EXPECT_EQ(seen.kv.sink_tokens, 7);

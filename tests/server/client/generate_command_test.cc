@@ -321,6 +321,8 @@ TEST(GenerateCommand, EveryOptionReachesItsField) {
                                           "sign",
                                           "--kv-prior",
                                           "false",
+                                          "--kv-head-budgets",
+                                          "false",
                                           "--kv-prior-half-life",
                                           "7",
                                           "--kv-query-blend",
@@ -370,6 +372,8 @@ TEST(GenerateCommand, EveryOptionReachesItsField) {
   EXPECT_EQ(request.kv().index_kind(), "sign");
   EXPECT_TRUE(request.kv().has_prior());
   EXPECT_FALSE(request.kv().prior());
+  EXPECT_TRUE(request.kv().has_head_budgets());
+  EXPECT_FALSE(request.kv().head_budgets());
   EXPECT_EQ(request.kv().prior_half_life(), 7);
   EXPECT_EQ(request.kv().query_blend(), 0.5);
   EXPECT_EQ(request.kv().sink_tokens(), 4);

@@ -54,7 +54,9 @@ TEST(HeadShares, KeepTheMeanAndTheOrderWhateverIsMissed) {
     EXPECT_GE(std::ranges::min(shares), kLeastHeadShare - 1e-12);
     for (size_t i = 0; i < misses.size(); ++i) {
       for (size_t j = 0; j < misses.size(); ++j) {
-        if (misses[i] < misses[j]) EXPECT_LE(shares[i], shares[j] + 1e-12);
+        if (misses[i] < misses[j]) {
+          EXPECT_LE(shares[i], shares[j] + 1e-12);
+        }
       }
     }
   }

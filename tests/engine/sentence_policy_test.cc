@@ -273,10 +273,10 @@ class SentenceChoiceTest : public SentencePolicyTest {};
 // Every setting changes what is read.
 TEST_P(SentenceChoiceTest, DiffersFromTheDefault) {
   const std::vector<int32_t> tokens = Story(460, 1);
-  Use(40);
+  Use(48);
   const Logits with = Run(tokens, 400, 50);
   const KvOptions options = options_;
-  options_ = {.token_budget = 40, .dense_tokens = 0};
+  options_ = {.token_budget = 48, .dense_tokens = 0};
   const Logits without = Run(tokens, 400, 50);
   EXPECT_EQ(with[0], without[0]);
   EXPECT_NE(with, without);

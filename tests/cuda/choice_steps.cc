@@ -30,6 +30,15 @@ bool ChoiceLists::operator==(const ChoiceLists& other) const {
          std::ranges::equal(missing, other.missing, SameRun);
 }
 
+ChoiceRow ChoiceRow::OfHead(int64_t head) const {
+  ChoiceRow row = *this;
+  if (heads.empty()) return row;
+  const HeadLimits& limits_of_head = heads[static_cast<size_t>(head)];
+  row.limits.budget = limits_of_head.budget;
+  row.num_slots = limits_of_head.num_slots;
+  return row;
+}
+
 ChoiceLists HostChoice::Choose(const ChoiceRow& row,
                                std::vector<float> scores) {
   ChoiceLists lists;
@@ -212,6 +221,7 @@ void DeviceChoices::SetRows(const std::vector<ChoiceRow>& rows) {
     there[i].reuse_factor = row.reuse_factor;
     there[i].use = row.use;
     there[i].num_slots = row.num_slots;
+    there[i].heads = row.heads.empty() ? nullptr : device_.Upload(row.heads);
     if (row.num_tokens > room_.most_pages * kPageTokens ||
         std::ssize(row.ends) > room_.most_sentences) {
       continue;  // the kernel must not look at them

@@ -32,6 +32,10 @@ struct ChoiceRow {
   int32_t num_slots = 0;
   std::vector<int32_t> host_pages = {};   // [pages]
   std::vector<int32_t> whole_pages = {};  // [pages], of every layer
+  std::vector<HeadLimits> heads = {};     // [L * G], or none
+
+  // With the limits of layer l and KV head g, head = l G + g.
+  ChoiceRow OfHead(int64_t head) const;
 };
 
 // What is chosen in one layer and KV head.

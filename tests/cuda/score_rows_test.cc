@@ -94,7 +94,9 @@ class CudaScoreRows : public testing::Test {
           continue;
         }
         HostChoice host(g, choices.FirstRun(r, step.layer, g));
-        EXPECT_TRUE(lists[i] == host.Choose(step.rows[r], scores[i]));
+        const ChoiceRow row =
+            step.rows[r].OfHead(step.layer * step.shape.room.num_kv_heads + g);
+        EXPECT_TRUE(lists[i] == host.Choose(row, scores[i]));
       }
     });
   }
@@ -150,6 +152,27 @@ TEST_F(CudaScoreRows, EqualsScoreSentencesOnSmallTexts) {
                              .query_row = std::ssize(step.scored),
                              .num_prior = count,
                              .num_refined = 30});
+    }
+    ExpectHostScores(step, 20);
+  }
+}
+
+// KV heads with budgets and slots of their own, of which signs are looked at in
+// so many more or fewer tokens.
+TEST_F(CudaScoreRows, HeadsHaveLimitsOfTheirOwn) {
+  for (const SentenceIndexKind kind : kKinds) {
+    Step step = {.shape = {.room = {.num_layers = 2,
+                                    .num_kv_heads = 2,
+                                    .most_sentences = 64},
+                           .num_heads = 2},
+                 .layer = 1};
+    for (const int64_t num_refined : {0, 80}) {
+      step.rows.push_back(Text(50));
+      // The other layer's are not read.
+      step.rows.back().heads = {{1, 1}, {1, 1}, {110, 64}, {15, 40}};
+      step.scored.push_back({.kind = kind,
+                             .query_row = std::ssize(step.scored),
+                             .num_refined = num_refined});
     }
     ExpectHostScores(step, 20);
   }

@@ -152,7 +152,10 @@ std::vector<std::vector<float>> ScoredRows::HostScores(
          .query_sum = host_sums_[r] == nullptr ? nullptr : host_sums_[r] + sums,
          .num_summed = there.num_summed,
          .blend = there.blend,
-         .num_refined = there.num_refined});
+         .num_refined = there.num_refined == 0
+                            ? 0
+                            : there.num_refined - row.limits.budget +
+                                  row.OfHead(place).limits.budget});
     choices.push_back(choice);
     launch.sum_entries += count;
     launch.most_entries = std::max(launch.most_entries, count);

@@ -283,7 +283,7 @@ class ConfigurationsTest(unittest.TestCase):
     def test_all_are_there_full_first(self):
         found = configurations.all_configurations()
         self.assertEqual(found[0].name, "full")
-        self.assertEqual(len({c.name for c in found}), 1 + 4 * (6 + 2 + 1))
+        self.assertEqual(len({c.name for c in found}), 1 + 4 * (9 + 2 + 1))
         self.assertEqual(len({json.dumps(c.fields) for c in found}),
                          len(found))
 

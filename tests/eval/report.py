@@ -318,7 +318,7 @@ def main():
     parser.add_argument("--docs", default=os.path.join(ROOT, "docs"))
     parser.add_argument(
         "--shown", metavar="NAMES", help="configurations of bars and heat maps",
-        default="full,sentence-sign-prior@512,paper-r2@512,recent@512")
+        default="full,sentence-mean-heads@512,paper-r2@512,recent@512")
     parser.add_argument("--no_plots", action="store_true")
     options = parser.parse_args()
 

@@ -26,14 +26,13 @@ absl::Status PerHeadMemory::Reserve(Backend& backend, int64_t num_units) {
       Buffer grown,
       backend.Allocate(static_cast<size_t>(num_heads * capacity * unit_bytes_),
                        MemoryUse::kSentenceIndex));
-  const auto used = static_cast<size_t>(stride());
-  std::vector<std::byte> head(used);
-  for (int64_t i = 0; i < num_heads && used > 0; ++i) {
-    SKV_RETURN_IF_ERROR(backend.CopyToHost(
-        head.data(), memory_.as<std::byte>() + i * stride(), used));
-    SKV_RETURN_IF_ERROR(backend.CopyToDevice(
-        grown.as<std::byte>() + i * capacity * unit_bytes_, head.data(), used));
-  }
+  SKV_RETURN_IF_ERROR(
+      backend.CopyRows({.source = memory_.as<std::byte>(),
+                        .source_stride = stride(),
+                        .destination = grown.as<std::byte>(),
+                        .destination_stride = capacity * unit_bytes_,
+                        .row_bytes = stride(),
+                        .num_rows = num_heads}));
   memory_ = std::move(grown);
   capacity_ = capacity;
   return absl::OkStatus();

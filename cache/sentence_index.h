@@ -25,7 +25,8 @@ class PerHeadMemory {
       : shape_(shape), unit_bytes_(unit_bytes), least_units_(least_units) {}
 
   // Makes room for so many units in each head; what was written stays, the rest
-  // is 0.
+  // is 0. Operations issued so far use the old memory, later ones the new: the
+  // host waits for neither.
   absl::Status Reserve(Backend& backend, int64_t num_units);
   // Those of the next KV head lie stride() bytes further.
   std::byte* at(int64_t layer, int64_t kv_head) const {

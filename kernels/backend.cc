@@ -254,4 +254,21 @@ absl::Status Backend::CopyPages(const CopyPagesParams& params) {
   return check.ok() ? DoCopyPages(params) : check.status();
 }
 
+absl::Status Backend::CopyRows(const CopyRowsParams& params) {
+  ArgumentCheck check("CopyRows");
+  if (!check.Count("num_rows", params.num_rows)
+           .Count("row_bytes", params.row_bytes)
+           .ok()) {
+    return check.status();
+  }
+  if (params.num_rows == 0 || params.row_bytes == 0) return absl::OkStatus();
+  check.NotNull("source", params.source)
+      .NotNull("destination", params.destination)
+      .InRange("source_stride", params.source_stride, params.row_bytes,
+               kMaxDimension)
+      .InRange("destination_stride", params.destination_stride,
+               params.row_bytes, kMaxDimension);
+  return check.ok() ? DoCopyRows(params) : check.status();
+}
+
 }  // namespace sentencekv

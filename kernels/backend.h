@@ -104,6 +104,7 @@ class Backend {
   absl::Status AttentionMass(const AttentionMassParams& params);
   absl::Status ReadKeys(const ReadKeysParams& params);
   absl::Status CopyPages(const CopyPagesParams& params);
+  absl::Status CopyRows(const CopyRowsParams& params);
 
  private:
   virtual absl::StatusOr<Buffer> DoAllocate(size_t size_bytes,
@@ -126,6 +127,7 @@ class Backend {
   virtual absl::Status DoAttentionMass(const AttentionMassParams& params) = 0;
   virtual absl::Status DoReadKeys(const ReadKeysParams& params) = 0;
   virtual absl::Status DoCopyPages(const CopyPagesParams& params) = 0;
+  virtual absl::Status DoCopyRows(const CopyRowsParams& params) = 0;
 };
 
 }  // namespace sentencekv

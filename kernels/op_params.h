@@ -11,6 +11,7 @@
 // Tensors are dense and row-major unless said otherwise; activations are f32.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/dtype.h"
@@ -155,6 +156,17 @@ struct CopyPagesParams {
   const int32_t* source = nullptr;       // [num_pages], host memory
   const int32_t* destination = nullptr;  // [num_pages], host memory
   int64_t num_pages = 0;
+};
+
+// Rows of bytes inside device memory: destination[i] = source[i]. Nothing
+// overlaps.
+struct CopyRowsParams {
+  const std::byte* source = nullptr;
+  int64_t source_stride = 0;  // bytes
+  std::byte* destination = nullptr;
+  int64_t destination_stride = 0;
+  int64_t row_bytes = 0;  // no more than either stride
+  int64_t num_rows = 0;
 };
 
 }  // namespace sentencekv

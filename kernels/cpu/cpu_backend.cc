@@ -143,6 +143,14 @@ class CpuBackend final : public Backend {
     pool_.Quiesce();
     return Call(kernels_.copy_pages, params);
   }
+  absl::Status DoCopyRows(const CopyRowsParams& params) override {
+    for (int64_t i = 0; i < params.num_rows; ++i) {
+      std::memcpy(params.destination + i * params.destination_stride,
+                  params.source + i * params.source_stride,
+                  static_cast<size_t>(params.row_bytes));
+    }
+    return absl::OkStatus();
+  }
 
   template <typename Params>
   absl::Status Call(void (*kernel)(WorkerPool&, const Params&),

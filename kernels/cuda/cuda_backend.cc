@@ -115,6 +115,9 @@ class CudaBackend final : public Backend {
   absl::Status DoCopyPages(const CopyPagesParams& params) override {
     return kv_.CopyPages(params);
   }
+  absl::Status DoCopyRows(const CopyRowsParams& params) override {
+    return kv_.CopyRows(params);
+  }
 
   cudaStream_t compute() const { return streams_->compute(); }
   // Sends one host array ahead of the kernel that reads it.

@@ -82,4 +82,15 @@ absl::Status KvRunner::CopyPages(const CopyPagesParams& params) {
   return absl::OkStatus();
 }
 
+absl::Status KvRunner::CopyRows(const CopyRowsParams& params) {
+  return CudaStatus(
+      cudaMemcpy2DAsync(
+          params.destination, static_cast<size_t>(params.destination_stride),
+          params.source, static_cast<size_t>(params.source_stride),
+          static_cast<size_t>(params.row_bytes),
+          static_cast<size_t>(params.num_rows), cudaMemcpyDeviceToDevice,
+          streams_.compute()),
+      "cudaMemcpy2DAsync");
+}
+
 }  // namespace sentencekv

@@ -1,4 +1,5 @@
-// The operations on pages of K and V but attention: storing, copying, reading.
+// The operations on pages of K and V but attention, storing, copying, reading;
+// and copies inside device memory.
 #pragma once
 
 #include "absl/status/status.h"
@@ -18,6 +19,7 @@ class KvRunner {
 
   absl::Status Store(const RopeStoreKvParams& params);
   absl::Status CopyPages(const CopyPagesParams& params);
+  absl::Status CopyRows(const CopyRowsParams& params);
   // Keys lie in host memory when it returns.
   absl::Status ReadKeys(const ReadKeysParams& params);
 

@@ -275,6 +275,8 @@ TEST(DeviceChoosing, FindsEntriesThatWereMoved) {
                        .num_frames = 400};
   ExpectWhatTheHostGives(scene, [&](const Outcome& device) {
     EXPECT_EQ(device.num_choices, scene.num_steps * scene.num_layers);
+    // The device moves them itself.
+    EXPECT_EQ(device.waits, std::vector<int64_t>(16, 1));
   });
 }
 

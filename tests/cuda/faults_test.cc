@@ -65,6 +65,8 @@ absl::Status UseBackend() {
       {x.as<float>(), angles.as<float>(), kv, &sequence, 1, 2, 8}));
   SKV_RETURN_IF_ERROR(backend->CopyPages(
       {layout, pool.data(), numbers.data(), numbers.data() + 1, 2}));
+  SKV_RETURN_IF_ERROR(
+      backend->CopyRows({x.as<std::byte>(), 32, y.as<std::byte>(), 64, 32, 3}));
   float keys[4 * 8];
   SKV_RETURN_IF_ERROR(
       backend->ReadKeys({kv, 0, numbers.data(), numbers.data(), 4, keys}));
@@ -114,6 +116,7 @@ INSTANTIATE_TEST_SUITE_P(
         FailingFunction{"cudaEventSynchronize"}, FailingFunction{"cudaMalloc"},
         FailingFunction{"cudaHostRegister"}, FailingFunction{"cudaMemsetAsync"},
         FailingFunction{"cudaMemcpyAsync"},
+        FailingFunction{"cudaMemcpy2DAsync"},
         // Told by the name of our function that launches.
         FailingFunction{"cudaLaunchKernelEx", "Launch"},
         FailingFunction{"cublasLtCreate"},

@@ -211,6 +211,37 @@ TEST_P(KvOperationsTest, CopiesPagesOneAfterTheOther) {
   }
 }
 
+TEST_P(KvOperationsTest, CopiesRowsOfBytes) {
+  std::vector<std::byte> from(600);
+  for (size_t i = 0; i < from.size(); ++i) {
+    from[i] = static_cast<std::byte>(i * 2654435761u >> 13);
+  }
+  // Rows that touch, in either place, and rows that do not.
+  for (const int64_t row_bytes : {1, 8, 40}) {
+    for (const auto& [from_stride, to_stride] :
+         {std::pair{40, 56}, {56, 40}, {40, 40}}) {
+      SCOPED_TRACE(fmt::format("{} bytes, every {} to every {}", row_bytes,
+                               from_stride, to_stride));
+      std::vector<std::byte> expected(600, std::byte{7});
+      const Buffer source = Upload(from);
+      const Buffer destination = Upload(expected);
+      const CopyRowsParams rows = {.source_stride = from_stride,
+                                   .destination_stride = to_stride,
+                                   .row_bytes = row_bytes,
+                                   .num_rows = 10};
+      CopyRowsParams there = rows;
+      there.source = source.as<std::byte>() + 3;
+      there.destination = destination.as<std::byte>() + 5;
+      CopyRowsParams here = rows;
+      here.source = from.data() + 3;
+      here.destination = expected.data() + 5;
+      ASSERT_TRUE(cpu_->CopyRows(here).ok());
+      ASSERT_TRUE(backend_->CopyRows(there).ok());
+      EXPECT_EQ(Download<std::byte>(destination), expected);
+    }
+  }
+}
+
 TEST_P(KvOperationsTest, ReadsKeys) {
   const std::vector<int32_t> pages = {4, 0, 3};
   const std::vector<int32_t> positions = {47, 0, 16, 15, 31, 0};

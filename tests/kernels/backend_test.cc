@@ -289,6 +289,24 @@ TEST_F(BackendTest, ChecksReadKeys) {
        {[](auto& p) { p.pages = bad_pages; }, "page must be in 0..1, got 2"}});
 }
 
+TEST_F(BackendTest, ChecksCopyRows) {
+  ExpectRefused<CopyRowsParams>(
+      &Backend::CopyRows,
+      {.source = pool_.data(),
+       .source_stride = 8,
+       .destination = pool_.data() + 64,
+       .destination_stride = 16,
+       .row_bytes = 8,
+       .num_rows = 2},
+      {{[](auto& p) { p.source = nullptr; }, "source is null"},
+       {[](auto& p) { p.destination = nullptr; }, "destination is null"},
+       {[](auto& p) { p.num_rows = -1; }, "num_rows must be in 0.."},
+       {[](auto& p) { p.row_bytes = -1; }, "row_bytes must be in 0.."},
+       {[](auto& p) { p.source_stride = 7; }, "source_stride must be in 8.."},
+       {[](auto& p) { p.destination_stride = 7; },
+        "destination_stride must be in 8.."}});
+}
+
 TEST_F(BackendTest, ChecksCopyPages) {
   static const int32_t bad_pages[] = {2};
   ExpectRefused<CopyPagesParams>(

@@ -171,6 +171,11 @@ TEST_F(FaultBackendTest, EveryOperationCanFail) {
        [&] {
          return backend_.CopyPages({layout, pool.data(), &zero, &zero, 1});
        }},
+      {"CopyRows",
+       [&] {
+         auto* const bytes = reinterpret_cast<std::byte*>(out.data());
+         return backend_.CopyRows({bytes, 2, bytes + 2, 2, 2, 1});
+       }},
   };
   for (const auto& [name, operation] : operations) {
     backend_.FailCall(1, absl::InternalError("ordered"));

@@ -213,11 +213,34 @@ TEST_P(VectorOpsTest, CopiesPagesInEveryLayerAndNothingElse) {
   }
 }
 
+TEST_P(VectorOpsTest, CopyRowsTouchesNothingElse) {
+  std::vector<uint8_t> from(64);
+  std::iota(from.begin(), from.end(), uint8_t{1});
+  std::vector<uint8_t> to(64, 0);
+  ASSERT_TRUE(
+      backend_
+          ->CopyRows({.source = reinterpret_cast<std::byte*>(&from[1]),
+                      .source_stride = 9,
+                      .destination = reinterpret_cast<std::byte*>(&to[2]),
+                      .destination_stride = 13,
+                      .row_bytes = 7,
+                      .num_rows = 4})
+          .ok());
+  std::vector<uint8_t> expected(64, 0);
+  for (size_t row = 0; row < 4; ++row) {
+    for (size_t i = 0; i < 7; ++i) {
+      expected[2 + 13 * row + i] = from[1 + 9 * row + i];
+    }
+  }
+  EXPECT_EQ(to, expected);
+}
+
 TEST_P(VectorOpsTest, EmptyOperationsDoNothing) {
   EXPECT_TRUE(backend_->RmsNorm({}).ok());
   EXPECT_TRUE(backend_->SwiGlu({}).ok());
   EXPECT_TRUE(backend_->GatherRows({}).ok());
   EXPECT_TRUE(backend_->CopyPages({}).ok());
+  EXPECT_TRUE(backend_->CopyRows({}).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(Cpu, VectorOpsTest, testing::ValuesIn(CpuVariants()),

@@ -172,4 +172,9 @@ absl::Status FaultBackend::DoCopyPages(const CopyPagesParams& params) {
   return inner_->CopyPages(params);
 }
 
+absl::Status FaultBackend::DoCopyRows(const CopyRowsParams& params) {
+  SKV_RETURN_IF_ERROR(Count("CopyRows"));
+  return inner_->CopyRows(params);
+}
+
 }  // namespace sentencekv

@@ -87,6 +87,7 @@ class FaultBackend final : public Backend {
   absl::Status DoAttentionMass(const AttentionMassParams& params) override;
   absl::Status DoReadKeys(const ReadKeysParams& params) override;
   absl::Status DoCopyPages(const CopyPagesParams& params) override;
+  absl::Status DoCopyRows(const CopyRowsParams& params) override;
 
   const std::unique_ptr<Backend> inner_;
   mutable std::mutex mutex_;

@@ -108,6 +108,9 @@ class MemoryBackend final : public Backend {
   absl::Status DoReadKeys(const ReadKeysParams&) override {
     return NoArithmetic();
   }
+  absl::Status DoCopyRows(const CopyRowsParams&) override {
+    return NoArithmetic();
+  }
   absl::Status DoCopyPages(const CopyPagesParams& params) override {
     const KvLayout& layout = params.layout;
     const auto page_at = [&](int64_t layer, int32_t page) {

@@ -112,6 +112,54 @@ cudaError_t SubmitCopy(void* to, const void* from, size_t size,
   return Submit(stream, {name, nullptr, [=] { return RunCopy(name, copy); }});
 }
 
+// Rows of a copy inside device memory.
+struct RowsCopy {
+  std::byte* to;
+  size_t to_stride;
+  const std::byte* from;
+  size_t from_stride;
+  size_t row_bytes;
+  size_t num_rows;
+};
+
+// Rows that touch are one interval.
+void AddBehind(const std::vector<Interval>& row, std::vector<Interval>* all) {
+  for (const Interval& interval : row) {
+    if (!all->empty() && all->back().end == interval.begin) {
+      all->back().end = interval.end;
+    } else {
+      all->push_back(interval);
+    }
+  }
+}
+
+OperationAccess RunRows(const RowsCopy& copy) {
+  OperationAccess all;
+  for (size_t i = 0; i < copy.num_rows; ++i) {
+    const OperationAccess row =
+        RunCopy("copy on device",
+                {copy.to + i * copy.to_stride, copy.from + i * copy.from_stride,
+                 copy.row_bytes, /*is_from_host=*/false});
+    AddBehind(row.reads, &all.reads);
+    AddBehind(row.writes, &all.writes);
+  }
+  return all;
+}
+
+cudaError_t SubmitRows(const RowsCopy& copy, cudaMemcpyKind kind,
+                       cudaStream_t stream) {
+  if (kind != cudaMemcpyDeviceToDevice ||
+      !IsInDeviceArena(reinterpret_cast<uintptr_t>(copy.to)) ||
+      !IsInDeviceArena(reinterpret_cast<uintptr_t>(copy.from))) {
+    return Misused("rows are copied elsewhere than inside device memory");
+  }
+  if (copy.row_bytes > copy.to_stride || copy.row_bytes > copy.from_stride) {
+    return cudaErrorInvalidPitchValue;
+  }
+  return Submit(stream,
+                {"copy on device", nullptr, [=] { return RunRows(copy); }});
+}
+
 }  // namespace
 
 Interval IntervalOf(const void* memory, size_t size) {
@@ -179,6 +227,18 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t size,
                             cudaMemcpyKind kind, cudaStream_t stream) {
   return RuntimeCall(__func__, [&] {
     return cuda_sim::SubmitCopy(to, from, size, kind, stream);
+  });
+}
+
+// Inside device memory only.
+cudaError_t cudaMemcpy2DAsync(void* to, size_t to_stride, const void* from,
+                              size_t from_stride, size_t width, size_t height,
+                              cudaMemcpyKind kind, cudaStream_t stream) {
+  return RuntimeCall(__func__, [&] {
+    return cuda_sim::SubmitRows(
+        {static_cast<std::byte*>(to), to_stride,
+         static_cast<const std::byte*>(from), from_stride, width, height},
+        kind, stream);
   });
 }
 

@@ -29,6 +29,8 @@ class ChoosingMemory {
   // Ready find them there, but for the page of the row's own token.
   virtual absl::Status TellPages(CachedSequence& sequence, int64_t num_tokens,
                                  ChoosingSequence& there) = 0;
+  // Whether so many whole pages can be in use at once, beside slots.
+  virtual bool HasRoomFor(int64_t num_pages) const = 0;
   // For an operation of a layer: that page, as a whole. As KvMemory::Bring.
   virtual absl::Status BringLastPage(int64_t layer, CachedSequence& sequence,
                                      int64_t num_tokens,

@@ -206,35 +206,76 @@ absl::Status DeviceChoosing::GiveToHost(SentenceState& state) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<bool> DeviceChoosing::BringLastPages(
+    KvMemory& memory, std::vector<const int32_t*>* written) {
+  ChoosingMemory& of_memory = *memory.choosing();
+  if (!of_memory.HasRoomFor(shape_.num_layers * std::ssize(rows_))) {
+    return false;
+  }
+  memory.BeginUse();
+  written->clear();
+  for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
+    for (const Row& row : rows_) {
+      const int64_t num_tokens = row.params.num_tokens;
+      SKV_ASSIGN_OR_RETURN(const int32_t* const pages,
+                           memory.BringToWrite(layer, *row.sequence,
+                                               num_tokens - 1, num_tokens));
+      written->push_back(pages);
+      SKV_RETURN_IF_ERROR(of_memory.BringLastPage(
+          layer, *row.sequence, num_tokens, *row.params.sequence));
+    }
+  }
+  SKV_RETURN_IF_ERROR(BeginRows(memory));
+  return true;
+}
+
+absl::Status DeviceChoosing::BeginRows(KvMemory& memory) {
+  std::vector<ChoosingRowParams> params;
+  for (const Row& row : rows_) params.push_back(row.params);
+  return memory.choosing()->chooser().BeginStep(params);
+}
+
 absl::Status DeviceChoosing::Attend(KvMemory& memory,
                                     const AttendInput& input) {
   if (rows_.empty()) return absl::OkStatus();
-  ChoosingMemory& of_memory = *memory.choosing();
-  SentenceChooser& chooser = of_memory.chooser();
-  if (input.layer == 0) {
-    std::vector<ChoosingRowParams> params;
-    for (const Row& row : rows_) params.push_back(row.params);
-    SKV_RETURN_IF_ERROR(chooser.BeginStep(params));
-  }
+  if (input.layer == 0) SKV_RETURN_IF_ERROR(BeginRows(memory));
   const auto bring = [&](int64_t i) {
     const Row& row = rows_[static_cast<size_t>(i)];
-    return of_memory.BringLastPage(input.layer, *row.sequence,
-                                   row.params.num_tokens, *row.params.sequence);
+    return memory.choosing()->BringLastPage(input.layer, *row.sequence,
+                                            row.params.num_tokens,
+                                            *row.params.sequence);
   };
   const auto attend = [&](int64_t begin, int64_t end) {
-    return chooser.Attend({.layer = input.layer,
-                           .qkv = input.qkv,
-                           .out = input.out,
-                           .num_heads = input.num_heads,
-                           .scale = input.scale,
-                           .pool = memory.pool().layer(input.layer),
-                           .frames = memory.chosen_view(input.layer),
-                           .first_row = begin,
-                           .num_rows = end - begin});
+    return AttendRows(memory, input, begin, end);
   };
   SKV_RETURN_IF_ERROR(RunInPieces(memory, std::ssize(rows_), bring, attend));
-  return input.layer + 1 == shape_.num_layers ? chooser.EndStep()
-                                              : absl::OkStatus();
+  return EndLayer(memory, input.layer);
+}
+
+absl::Status DeviceChoosing::AttendToBrought(KvMemory& memory,
+                                             const AttendInput& input) {
+  SKV_RETURN_IF_ERROR(AttendRows(memory, input, 0, std::ssize(rows_)));
+  return EndLayer(memory, input.layer);
+}
+
+absl::Status DeviceChoosing::AttendRows(KvMemory& memory,
+                                        const AttendInput& input, int64_t begin,
+                                        int64_t end) {
+  return memory.choosing()->chooser().Attend(
+      {.layer = input.layer,
+       .qkv = input.qkv,
+       .out = input.out,
+       .num_heads = input.num_heads,
+       .scale = input.scale,
+       .pool = memory.pool().layer(input.layer),
+       .frames = memory.chosen_view(input.layer),
+       .first_row = begin,
+       .num_rows = end - begin});
+}
+
+absl::Status DeviceChoosing::EndLayer(KvMemory& memory, int64_t layer) {
+  return layer + 1 == shape_.num_layers ? memory.choosing()->chooser().EndStep()
+                                        : absl::OkStatus();
 }
 
 absl::Status DeviceChoosing::EndStep(KvMemory& memory, ReadTotals* totals) {

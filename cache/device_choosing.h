@@ -63,8 +63,14 @@ class DeviceChoosing {
   absl::StatusOr<bool> Take(KvMemory& memory, SentenceState& state,
                             const StepSequence& step,
                             const SentenceSpans& spans);
-  // A layer of the rows taken; all layers in order.
+  // Where there is room for it: what the rows taken want of `memory` in all
+  // layers, as KvPolicy::PrepareStep has it. False: there is none.
+  absl::StatusOr<bool> BringLastPages(KvMemory& memory,
+                                      std::vector<const int32_t*>* written);
+  // A layer of the rows taken; all layers in order. Brings what it wants, or
+  // else BringLastPages has for all.
   absl::Status Attend(KvMemory& memory, const AttendInput& input);
+  absl::Status AttendToBrought(KvMemory& memory, const AttendInput& input);
   // Adds what the rows have read to their logs and to *totals, when the host
   // has waited for the step. kInternal: the step's results are not to be used.
   absl::Status EndStep(KvMemory& memory, ReadTotals* totals);
@@ -86,6 +92,13 @@ class DeviceChoosing {
   ChoosingRowParams ParamsOf(const SentenceState& state,
                              const StepSequence& step,
                              const SentenceSpans& spans) const;
+
+  // The chooser is told of the rows.
+  absl::Status BeginRows(KvMemory& memory);
+  // A layer of rows begin..end-1.
+  absl::Status AttendRows(KvMemory& memory, const AttendInput& input,
+                          int64_t begin, int64_t end);
+  absl::Status EndLayer(KvMemory& memory, int64_t layer);
 
   const ModelShape shape_;
   std::vector<Row> rows_;  // of the step

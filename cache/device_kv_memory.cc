@@ -220,14 +220,38 @@ absl::Status DeviceKvMemory::Prefetch(int64_t layer, int64_t kv_head,
 absl::Status DeviceKvMemory::Save(int64_t layer, CachedSequence& sequence,
                                   int64_t begin, int64_t end) {
   ResidentLayer& resident = LayerOf(sequence, layer);
-  std::vector<FramePage> written;
+  std::vector<WrittenPage> written;
   for (int64_t page = begin / kPageTokens; page < PagesFor(end); ++page) {
     const auto index = static_cast<size_t>(page);
     SKV_CHECK(resident.frames[index] >= 0);
-    written.push_back({resident.frames[index], sequence.pages[index]});
+    written.push_back({layer, {resident.frames[index], sequence.pages[index]}});
   }
-  SKV_RETURN_IF_ERROR(copies_.Save(layer, written));
+  SKV_RETURN_IF_ERROR(copies_.Save(written));
   resident.num_saved = std::max(resident.num_saved, end);
+  return absl::OkStatus();
+}
+
+// One event for all: layers are not waited for one by one.
+absl::Status DeviceKvMemory::SaveNext(
+    std::span<CachedSequence* const> sequences) {
+  const int64_t num_layers = pool_.layout().num_layers;
+  std::vector<WrittenPage> written;
+  for (int64_t layer = 0; layer < num_layers; ++layer) {
+    for (CachedSequence* const sequence : sequences) {
+      const auto page = static_cast<size_t>(sequence->num_tokens / kPageTokens);
+      const int32_t frame = LayerOf(*sequence, layer).frames[page];
+      SKV_CHECK(frame >= 0);
+      written.push_back({layer, {frame, sequence->pages[page]}});
+    }
+  }
+  SKV_RETURN_IF_ERROR(copies_.Save(written));
+  for (int64_t layer = 0; layer < num_layers; ++layer) {
+    for (CachedSequence* const sequence : sequences) {
+      ResidentLayer& resident = LayerOf(*sequence, layer);
+      resident.num_saved =
+          std::max(resident.num_saved, sequence->num_tokens + 1);
+    }
+  }
   return absl::OkStatus();
 }
 

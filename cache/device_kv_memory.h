@@ -67,6 +67,7 @@ class DeviceKvMemory final : public KvMemory, public ChoosingMemory {
   absl::Status Ready() override { return copies_.Ready(); }
   absl::Status Save(int64_t layer, CachedSequence& sequence, int64_t begin,
                     int64_t end) override;
+  absl::Status SaveNext(std::span<CachedSequence* const> sequences) override;
   absl::Status CopyPage(int32_t source, int32_t destination) override {
     return copies_.CopyPage(source, destination);
   }
@@ -83,6 +84,9 @@ class DeviceKvMemory final : public KvMemory, public ChoosingMemory {
                          ChoosingSequence& there) override;
   absl::Status TellPages(CachedSequence& sequence, int64_t num_tokens,
                          ChoosingSequence& there) override;
+  bool HasRoomFor(int64_t num_pages) const override {
+    return num_pages <= frames_.num_not_lent();
+  }
   absl::Status BringLastPage(int64_t layer, CachedSequence& sequence,
                              int64_t num_tokens,
                              ChoosingSequence& there) override;

@@ -88,24 +88,23 @@ absl::Status FrameCopies::Ready() {
   return absl::OkStatus();
 }
 
-absl::Status FrameCopies::Save(int64_t layer,
-                               std::span<const FramePage> written) {
+absl::Status FrameCopies::Save(std::span<const WrittenPage> written) {
   const int64_t page_bytes = pool_.layout().page_bytes();
   std::vector<CopyRun> runs;
   // The page's last owner may not have read it yet.
   uint64_t read = 0;
-  for (const FramePage& one : written) {
-    read = std::max(read, of_page(one.page).read);
-    runs.push_back({page_data(layer, one.page), frame_data(one.frame),
+  for (const auto& [layer, at] : written) {
+    read = std::max(read, of_page(at.page).read);
+    runs.push_back({page_data(layer, at.page), frame_data(at.frame),
                     static_cast<size_t>(page_bytes)});
   }
   bytes_to_host_ += std::ssize(runs) * page_bytes;
   SKV_ASSIGN_OR_RETURN(const uint64_t saved,
                        CopyAfterCompute(DeviceStream::kToHost,
                                         {DeviceStream::kToDevice, read}, runs));
-  for (const FramePage& one : written) {
-    of_frame(one.frame).saved = saved;
-    of_page(one.page).written = saved;
+  for (const WrittenPage& one : written) {
+    of_frame(one.at.frame).saved = saved;
+    of_page(one.at.page).written = saved;
   }
   return absl::OkStatus();
 }

@@ -23,6 +23,12 @@ struct FramePage {
   int32_t page = 0;
 };
 
+// One whose K and V of a layer operations have written.
+struct WrittenPage {
+  int64_t layer = 0;
+  FramePage at;
+};
+
 class FrameCopies {
  public:
   // `frames` has room for num_frames pages of one layer. `pool` must outlive
@@ -53,7 +59,7 @@ class FrameCopies {
   void ForgetUses() { compute_after_device_ = 0; }
 
   // Operations issued so far have written the frames: the pages get them.
-  absl::Status Save(int64_t layer, std::span<const FramePage> written);
+  absl::Status Save(std::span<const WrittenPage> written);
   // PagePool::Copy, of pages that may be on their way.
   absl::Status CopyPage(int32_t source, int32_t destination);
 

@@ -31,6 +31,8 @@ class FramePool {
   std::optional<int32_t> TakeForPage();
   // A frame that holds a page is used now.
   void Touch(int32_t frame);
+  // How many frames one use may take for pages.
+  int64_t num_not_lent() const { return num_frames() - num_lent_; }
   // How many frames can be lent, when a use has just begun.
   int64_t num_lendable() const {
     return num_frames() - num_reserved_ - num_lent_;

@@ -1,6 +1,7 @@
 #include "cache/kv_memory.h"
 
 #include "cache/device_kv_memory.h"
+#include "kernels/status_macros.h"
 
 namespace sentencekv {
 namespace {
@@ -46,6 +47,16 @@ class InPlaceKvMemory final : public KvMemory {
 };
 
 }  // namespace
+
+absl::Status KvMemory::SaveNext(std::span<CachedSequence* const> sequences) {
+  for (int64_t layer = 0; layer < pool_.layout().num_layers; ++layer) {
+    for (CachedSequence* const sequence : sequences) {
+      const int64_t position = sequence->num_tokens;
+      SKV_RETURN_IF_ERROR(Save(layer, *sequence, position, position + 1));
+    }
+  }
+  return absl::OkStatus();
+}
 
 std::unique_ptr<KvMemory> MakeInPlaceKvMemory(PagePool& pool) {
   return std::make_unique<InPlaceKvMemory>(pool);

@@ -109,6 +109,8 @@ class KvMemory {
   // gets them.
   virtual absl::Status Save(int64_t layer, CachedSequence& sequence,
                             int64_t begin, int64_t end) = 0;
+  // The same in all layers, of the next position of each sequence.
+  virtual absl::Status SaveNext(std::span<CachedSequence* const> sequences);
   // PagePool::Copy, of pages that may be on their way to the pool.
   virtual absl::Status CopyPage(int32_t source, int32_t destination) = 0;
   // The sequence gives up what it has on the device. Its pages may be released.

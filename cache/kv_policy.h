@@ -151,6 +151,18 @@ class KvPolicy {
   // depends on what was selected then.
   virtual bool repeats_one_by_one() const { return false; }
   virtual void OnAppend(std::span<const StepSequence> sequences) = 0;
+  // Before the first layer of a step, with all its sequences of this policy.
+  // True: the step is prepared. What its rows want of `memory` has been brought
+  // for all layers at once, and `written` is where their K and V go, as
+  // KvMemory::BringToWrite gives it, [L][sequences]; operations may be issued
+  // after Ready, and Attend issues nothing but what Backend::RunStep takes.
+  // False, and always where `written` is null: Attend brings what a layer
+  // wants.
+  virtual absl::StatusOr<bool> PrepareStep(
+      KvMemory& /*memory*/, std::span<const StepSequence> /*sequences*/,
+      std::vector<const int32_t*>* /*written*/) {
+    return false;
+  }
   virtual absl::Status Attend(KvMemory& memory, const AttendInput& input) = 0;
   // After the last layer of a step that this policy has sequences in. An error
   // fails the step, as one of Attend does.

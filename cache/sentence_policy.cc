@@ -37,10 +37,11 @@ class SentencePolicy final : public KvPolicy {
   absl::Status OnReuse(KvMemory& memory, CachedSequence& sequence,
                        std::span<const int32_t> tokens) override;
   void OnAppend(std::span<const StepSequence> sequences) override;
+  absl::StatusOr<bool> PrepareStep(
+      KvMemory& memory, std::span<const StepSequence> sequences,
+      std::vector<const int32_t*>* written) override;
   absl::Status Attend(KvMemory& memory, const AttendInput& input) override;
-  absl::Status OnComputed(KvMemory& memory) override {
-    return device_.EndStep(memory, &totals_);
-  }
+  absl::Status OnComputed(KvMemory& memory) override;
   void OnRelease(CachedSequence&) override {}
   const ReadTotals* read_totals() const override { return &totals_; }
 
@@ -56,7 +57,10 @@ class SentencePolicy final : public KvPolicy {
   static SentenceState& StateOf(CachedSequence& sequence) {
     return static_cast<SentenceState&>(*sequence.policy_state);
   }
-  absl::Status SplitRows(KvMemory& memory, const AttendInput& input);
+  // Prompts, and contexts that fit the budget, are attended to as a whole.
+  static bool ReadsAll(const StepSequence& step, const SentenceSpans& spans);
+  static SentenceSpans SpansOf(const StepSequence& step);
+  void SplitRows(const AttendInput& input);
   absl::Status Score(Backend& backend, const AttendInput& input);
   void Select(int64_t layer);
   // Has what the next step will read copied, where steps do not wait for it.
@@ -79,6 +83,7 @@ class SentencePolicy final : public KvPolicy {
   std::vector<ChosenRow> chosen_rows_;
   std::vector<SentenceIndexItem> index_items_;
   DeviceChoosing device_;
+  std::vector<CachedSequence*> prepared_;  // all of the step; empty: none is
   ReadTotals totals_;
 };
 
@@ -116,9 +121,50 @@ absl::Status SentencePolicy::OnReuse(KvMemory& memory, CachedSequence& sequence,
   return absl::OkStatus();
 }
 
+bool SentencePolicy::ReadsAll(const StepSequence& step,
+                              const SentenceSpans& spans) {
+  return spans.num_tokens <= step.sequence->num_prompt ||
+         step.tokens.size() > 1 || spans.ends.empty() ||
+         spans.num_tokens <=
+             StateOf(*step.sequence).settings.limits.DenseTokens();
+}
+
+SentenceSpans SentencePolicy::SpansOf(const StepSequence& step) {
+  return StateOf(*step.sequence)
+      .Spans(step.sequence->num_tokens +
+             static_cast<int64_t>(step.tokens.size()));
+}
+
+// All rows that can choose on the device do. Where there are no others the step
+// is prepared.
+absl::StatusOr<bool> SentencePolicy::PrepareStep(
+    KvMemory& memory, std::span<const StepSequence> sequences,
+    std::vector<const int32_t*>* written) {
+  device_.BeginStep();
+  prepared_.clear();
+  bool all_on_device = true;
+  for (const StepSequence& step : sequences) {
+    const SentenceSpans spans = SpansOf(step);
+    bool is_on_device = false;
+    if (!ReadsAll(step, spans)) {
+      SKV_ASSIGN_OR_RETURN(
+          is_on_device,
+          device_.Take(memory, StateOf(*step.sequence), step, spans));
+    }
+    all_on_device = all_on_device && is_on_device;
+  }
+  if (!all_on_device || written == nullptr) return false;
+  SKV_ASSIGN_OR_RETURN(const bool is_prepared,
+                       device_.BringLastPages(memory, written));
+  if (!is_prepared) return false;
+  for (const StepSequence& step : sequences) prepared_.push_back(step.sequence);
+  return true;
+}
+
 absl::Status SentencePolicy::Attend(KvMemory& memory,
                                     const AttendInput& input) {
-  SKV_RETURN_IF_ERROR(SplitRows(memory, input));
+  if (!prepared_.empty()) return device_.AttendToBrought(memory, input);
+  SplitRows(input);
   SKV_RETURN_IF_ERROR(AttendExactly(memory, input, dense_));
   SKV_RETURN_IF_ERROR(device_.Attend(memory, input));
   {
@@ -134,34 +180,32 @@ absl::Status SentencePolicy::Attend(KvMemory& memory,
   return UpdateIndex(memory, input);
 }
 
-// Prompts, and contexts that fit the budget, are attended to as a whole.
-absl::Status SentencePolicy::SplitRows(KvMemory& memory,
-                                       const AttendInput& input) {
+// A step that is prepared writes no entries itself; nothing in it reads those
+// of sentences that it closes.
+absl::Status SentencePolicy::OnComputed(KvMemory& memory) {
+  SKV_RETURN_IF_ERROR(device_.EndStep(memory, &totals_));
+  if (prepared_.empty()) return absl::OkStatus();
+  for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
+    SKV_RETURN_IF_ERROR(IndexMissing(memory, layer, prepared_));
+  }
+  return absl::OkStatus();
+}
+
+void SentencePolicy::SplitRows(const AttendInput& input) {
   dense_.clear();
   rows_.clear();
-  if (input.layer == 0) device_.BeginStep();
   for (size_t i = 0; i < input.sequences.size(); ++i) {
     const StepSequence& step = input.sequences[i];
     SentenceState& state = StateOf(*step.sequence);
-    const int64_t num_tokens =
-        step.sequence->num_tokens + static_cast<int64_t>(step.tokens.size());
-    const SentenceSpans spans = state.Spans(num_tokens);
-    const bool is_prompt = num_tokens <= step.sequence->num_prompt;
-    if (is_prompt || step.tokens.size() > 1 || spans.ends.empty() ||
-        num_tokens <= state.settings.limits.DenseTokens()) {
+    const SentenceSpans spans = SpansOf(step);
+    if (ReadsAll(step, spans)) {
       dense_.push_back({step.sequence, input.kv_sequences[i]});
-      if (is_prompt) continue;
-      totals_.counts += state.reads.AddWhole(input.layer, num_tokens);
-      continue;
+      if (spans.num_tokens <= step.sequence->num_prompt) continue;
+      totals_.counts += state.reads.AddWhole(input.layer, spans.num_tokens);
+    } else if (state.choosing.there == nullptr) {
+      rows_.push_back({&state, &step, spans, 0});
     }
-    bool is_on_device = state.choosing.there != nullptr;
-    if (input.layer == 0) {
-      SKV_ASSIGN_OR_RETURN(is_on_device,
-                           device_.Take(memory, state, step, spans));
-    }
-    if (!is_on_device) rows_.push_back({&state, &step, spans, 0});
   }
-  return absl::OkStatus();
 }
 
 absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {

@@ -96,6 +96,23 @@ absl::Status LlamaModel::Forward(std::span<const ForwardSequence> batch,
     group.policy->OnAppend(
         std::span(step_.sequences).subspan(group.begin, group.count));
   }
+  SKV_RETURN_IF_ERROR(PrepareStep(memory));
+  SKV_RETURN_IF_ERROR(step_.is_prepared ? RunPreparedStep(memory)
+                                        : IssueStep(memory));
+  SKV_RETURN_IF_ERROR(ReadLogits(logits));
+  for (const PolicyGroup& group : step_.groups) {
+    SKV_RETURN_IF_ERROR(group.policy->OnComputed(memory));
+  }
+
+  // Only now: an error above must leave every sequence as it was.
+  for (const ForwardSequence& sequence : batch) {
+    sequence.sequence->num_tokens +=
+        static_cast<int64_t>(sequence.tokens.size());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LlamaModel::IssueStep(KvMemory& memory) {
   SKV_RETURN_IF_ERROR(backend_.Embed({.table = &weights_.embedding,
                                       .tokens = step_.tokens.data(),
                                       .out = act_.hidden.as<float>(),
@@ -110,17 +127,7 @@ absl::Status LlamaModel::Forward(std::span<const ForwardSequence> batch,
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
     SKV_RETURN_IF_ERROR(RunLayer(layer, memory));
   }
-  SKV_RETURN_IF_ERROR(ComputeLogits(logits));
-  for (const PolicyGroup& group : step_.groups) {
-    SKV_RETURN_IF_ERROR(group.policy->OnComputed(memory));
-  }
-
-  // Only now: an error above must leave every sequence as it was.
-  for (const ForwardSequence& sequence : batch) {
-    sequence.sequence->num_tokens +=
-        static_cast<int64_t>(sequence.tokens.size());
-  }
-  return absl::OkStatus();
+  return ComputeLogits();
 }
 
 // h += attention(norm(h)) Wo;  h += (silu(n Wgate) * (n Wup)) Wdown, n =
@@ -164,9 +171,9 @@ absl::Status LlamaModel::Attend(int64_t layer, KvMemory& memory) {
 
 // Only rows whose logits are wanted pass the last norm and the output matrix,
 // the largest of all.
-absl::Status LlamaModel::ComputeLogits(std::span<const float>* logits) {
+absl::Status LlamaModel::ComputeLogits() {
   const int64_t num_logits = step_.num_logits();
-  if (num_logits == 0) return backend_.Synchronize();
+  if (num_logits == 0) return absl::OkStatus();
   SKV_RETURN_IF_ERROR(
       backend_.GatherRows({.x = act_.hidden.as<float>(),
                            .rows = step_.logits_rows.data(),
@@ -175,11 +182,16 @@ absl::Status LlamaModel::ComputeLogits(std::span<const float>* logits) {
                            .width = config_.width}));
   SKV_RETURN_IF_ERROR(Norm(act_.logits_hidden, weights_.output_norm,
                            act_.logits_hidden, num_logits));
-  SKV_RETURN_IF_ERROR(backend_.MatMul(
+  return backend_.MatMul(
       {.weight = config_.tied_output ? &weights_.embedding : &weights_.output,
        .x = act_.logits_hidden.as<float>(),
        .out = act_.logits.as<float>(),
-       .num_rows = num_logits}));
+       .num_rows = num_logits});
+}
+
+absl::Status LlamaModel::ReadLogits(std::span<const float>* logits) {
+  const int64_t num_logits = step_.num_logits();
+  if (num_logits == 0) return backend_.Synchronize();
   const auto count = static_cast<size_t>(num_logits * config_.vocab_size);
   SKV_RETURN_IF_ERROR(backend_.CopyToHost(
       host_logits_.data(), act_.logits.data(), count * sizeof(float)));
@@ -219,6 +231,14 @@ absl::Status LlamaModel::AddProjection(const Buffer& x,
 
 absl::Status LlamaModel::TurnAndStore(int64_t layer, KvMemory& memory) {
   std::vector<KvSequence>& sequences = step_.kv_sequences;
+  const auto count = std::ssize(sequences);
+  if (step_.is_prepared) {
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      sequences[i].pages =
+          step_.written[static_cast<size_t>(layer * count) + i];
+    }
+    return TurnAndStoreRows(layer, memory, 0, count);
+  }
   const auto bring = [&](int64_t i) -> absl::Status {
     KvSequence& rows = sequences[static_cast<size_t>(i)];
     SKV_ASSIGN_OR_RETURN(
@@ -227,15 +247,7 @@ absl::Status LlamaModel::TurnAndStore(int64_t layer, KvMemory& memory) {
     return absl::OkStatus();
   };
   const auto turn_and_store = [&](int64_t begin, int64_t end) -> absl::Status {
-    SKV_RETURN_IF_ERROR(
-        backend_.RopeStoreKv({.qkv = act_.qkv.as<float>(),
-                              .cos_sin = act_.cos_sin.as<float>(),
-                              .kv = memory.view(layer),
-                              .sequences = sequences.data() + begin,
-                              .num_sequences = end - begin,
-                              .num_heads = config_.num_heads,
-                              .rotary_dims = config_.rope.rotary_dims,
-                              .layout = config_.rope_layout}));
+    SKV_RETURN_IF_ERROR(TurnAndStoreRows(layer, memory, begin, end));
     for (int64_t i = begin; i < end; ++i) {
       const KvSequence& rows = sequences[static_cast<size_t>(i)];
       SKV_RETURN_IF_ERROR(memory.Save(layer, SequenceOf(i), rows.position,
@@ -243,7 +255,19 @@ absl::Status LlamaModel::TurnAndStore(int64_t layer, KvMemory& memory) {
     }
     return absl::OkStatus();
   };
-  return RunInPieces(memory, std::ssize(sequences), bring, turn_and_store);
+  return RunInPieces(memory, count, bring, turn_and_store);
+}
+
+absl::Status LlamaModel::TurnAndStoreRows(int64_t layer, KvMemory& memory,
+                                          int64_t begin, int64_t end) {
+  return backend_.RopeStoreKv({.qkv = act_.qkv.as<float>(),
+                               .cos_sin = act_.cos_sin.as<float>(),
+                               .kv = memory.view(layer),
+                               .sequences = step_.kv_sequences.data() + begin,
+                               .num_sequences = end - begin,
+                               .num_heads = config_.num_heads,
+                               .rotary_dims = config_.rope.rotary_dims,
+                               .layout = config_.rope_layout});
 }
 
 absl::Status LlamaModel::Activate() {

@@ -75,6 +75,9 @@ class LlamaModel final : public Model {
     std::vector<StepSequence> sequences;   // [B], grouped by policy
     std::vector<KvSequence> kv_sequences;  // [B], the same
     std::vector<PolicyGroup> groups;
+    // As KvPolicy::PrepareStep says.
+    bool is_prepared = false;
+    std::vector<const int32_t*> written;  // [L][B]
 
     int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
     int64_t num_logits() const {
@@ -90,9 +93,16 @@ class LlamaModel final : public Model {
                           const PagePool& pool) const;
   void PlanStep(std::span<const ForwardSequence> batch);
   void AddSequence(const ForwardSequence& sequence, int64_t row_begin);
+  // Lets policies prepare the step.
+  absl::Status PrepareStep(KvMemory& memory);
+  // All operations of the step.
+  absl::Status IssueStep(KvMemory& memory);
+  // The same, and saves what a step that is prepared has written.
+  absl::Status RunPreparedStep(KvMemory& memory);
   absl::Status RunLayer(int64_t layer, KvMemory& memory);
   absl::Status Attend(int64_t layer, KvMemory& memory);
-  absl::Status ComputeLogits(std::span<const float>* logits);
+  absl::Status ComputeLogits();
+  absl::Status ReadLogits(std::span<const float>* logits);
 
   // Operations on whole activations, named as the equations name them.
   absl::Status Norm(const Buffer& x, const Buffer& weight, const Buffer& out,
@@ -102,6 +112,9 @@ class LlamaModel final : public Model {
   absl::Status AddProjection(const Buffer& x, const LinearWeights& weights,
                              const Buffer& out);
   absl::Status TurnAndStore(int64_t layer, KvMemory& memory);
+  // Of sequences begin..end-1, whose pages have been brought.
+  absl::Status TurnAndStoreRows(int64_t layer, KvMemory& memory, int64_t begin,
+                                int64_t end);
   absl::Status Activate();
 
   // Of the step, in the order of its kv_sequences.

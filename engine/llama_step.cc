@@ -1,6 +1,10 @@
-// How LlamaModel lays out a step: checks of the batch, rows, groups by policy.
+// How LlamaModel lays out a step: checks of the batch, rows, groups by policy,
+// and what is prepared for all layers.
+#include <algorithm>
+
 #include "engine/llama_model.h"
 #include "fmt/format.h"
+#include "kernels/status_macros.h"
 
 namespace sentencekv {
 namespace {
@@ -108,6 +112,37 @@ void LlamaModel::AddSequence(const ForwardSequence& entry, int64_t row_begin) {
        .num_rows = static_cast<int64_t>(entry.tokens.size()),
        .position = entry.sequence->num_tokens,
        .pages = entry.sequence->pages.data()});
+}
+
+// A step of one policy, a token and its logits of each sequence, may be
+// prepared for all layers at once.
+absl::Status LlamaModel::PrepareStep(KvMemory& memory) {
+  const bool may_be_prepared = step_.groups.size() == 1 &&
+                               step_.tokens.size() == step_.sequences.size() &&
+                               step_.tokens.size() == step_.logits_rows.size();
+  step_.is_prepared = false;
+  for (const PolicyGroup& group : step_.groups) {
+    SKV_ASSIGN_OR_RETURN(
+        step_.is_prepared,
+        group.policy->PrepareStep(
+            memory,
+            std::span(step_.sequences).subspan(group.begin, group.count),
+            may_be_prepared ? &step_.written : nullptr));
+  }
+  return step_.is_prepared ? memory.Ready() : absl::OkStatus();
+}
+
+absl::Status LlamaModel::RunPreparedStep(KvMemory& memory) {
+  SKV_RETURN_IF_ERROR(backend_.RunStep(
+      {.num_rows = step_.num_tokens(),
+       .most_rows =
+           std::min(limits_.max_tokens_per_step, limits_.max_logits_per_step)},
+      [&] { return IssueStep(memory); }));
+  std::vector<CachedSequence*> written;
+  for (const StepSequence& step : step_.sequences) {
+    written.push_back(step.sequence);
+  }
+  return memory.SaveNext(written);
 }
 
 }  // namespace sentencekv

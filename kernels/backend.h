@@ -24,6 +24,7 @@
 #include <span>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/buffer.h"
@@ -34,6 +35,19 @@
 #include "kernels/weight_matrix.h"
 
 namespace sentencekv {
+
+// How many rows the operations of a step work on, and how many their tensors
+// have room for.
+struct StepSize {
+  int64_t num_rows = 0;
+  int64_t most_rows = 0;
+};
+
+// Steps whose operations were done together, since the start.
+struct StepCounts {
+  int64_t recorded = 0;  // after they had been written down, or once more
+  int64_t repeated = 0;  // from what had been written down before
+};
 
 class Backend {
  public:
@@ -82,6 +96,17 @@ class Backend {
       const ChoosingRoom& /*room*/) {
     return nullptr;
   }
+
+  // Issues a step: `issue` does, by the operations from Embed to RopeStoreKv
+  // and a SentenceChooser, and by nothing else. A backend may call it more than
+  // once, and have all of it done together when it knows all of it; rows from
+  // num_rows on then hold anything. After an error some of it may be done.
+  virtual absl::Status RunStep(const StepSize& /*size*/,
+                               absl::FunctionRef<absl::Status()> issue) {
+    return issue();
+  }
+
+  virtual StepCounts step_counts() const { return {}; }
 
   // Stacks the rows of `parts` (q|k|v, gate|up) into one packed matrix. All
   // parts have the same number of columns; when their packed formats differ

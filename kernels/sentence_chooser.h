@@ -3,7 +3,8 @@
 // the host waits for none of them. docs/cuda.md.
 //
 // A step: BeginStep with its rows, Attend for each layer, EndStep; when the
-// host has waited (Backend::CopyToHost or Synchronize), counts. The rules of
+// host has waited (Backend::CopyToHost or Synchronize), counts. Attend and
+// EndStep are operations, for Backend::RunStep too. The rules of
 // Backend hold: one thread, operations in issue order, host memory is read
 // before a method returns. A step that has failed is not gone on with, and what
 // the device has of its sequences is not used again.

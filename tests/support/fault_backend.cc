@@ -177,4 +177,10 @@ absl::Status FaultBackend::DoCopyRows(const CopyRowsParams& params) {
   return inner_->CopyRows(params);
 }
 
+absl::Status FaultBackend::RunStep(const StepSize& size,
+                                   absl::FunctionRef<absl::Status()> issue) {
+  SKV_RETURN_IF_ERROR(Count("RunStep"));
+  return inner_->RunStep(size, issue);
+}
+
 }  // namespace sentencekv

@@ -60,6 +60,9 @@ class FaultBackend final : public Backend {
   absl::Status Wait(DeviceStream stream, const DeviceEvent& event) override;
   absl::StatusOr<std::unique_ptr<SentenceChooser>> MakeSentenceChooser(
       const ChoosingRoom& room) override;
+  StepCounts step_counts() const override { return inner_->step_counts(); }
+  absl::Status RunStep(const StepSize& size,
+                       absl::FunctionRef<absl::Status()> issue) override;
   // From now on nothing of `stream` waits for events of `for_stream`.
   void ForgetWaits(DeviceStream stream, DeviceStream for_stream) {
     forgotten_ = {stream, for_stream};

@@ -96,6 +96,7 @@ struct AttentionLaunch {
   // [states][AttentionStateFloats]: of a tile, [KV heads][parts][queries].
   float* states = nullptr;
   bool has_cut_tiles = false;
+  bool operator==(const AttentionLaunch&) const = default;
 };
 
 // cudaErrorInvalidValue where D is no multiple of 8 in 8..256.

@@ -159,6 +159,7 @@ struct ChooseLaunch {
   // Null, or [choices][tiles_per_choice].
   QueryTile* tiles = nullptr;
   int64_t tiles_per_choice = 0;
+  bool operator==(const ChooseLaunch&) const = default;
 };
 
 // cudaErrorInvalidValue for room that is out of range.

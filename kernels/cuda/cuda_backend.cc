@@ -1,5 +1,6 @@
 #include "kernels/cuda/cuda_backend.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -27,11 +28,12 @@ class CudaBackend final : public Backend {
         arena_(std::move(parts.arena)),
         pinned_(std::move(parts.pinned)),
         ring_(std::move(parts.ring)),
+        graphs_(std::move(parts.graphs)),
         products_(std::move(parts.products)),
         attention_(*streams_, *ring_, *arena_, device_.num_processors,
                    std::move(parts.attention_states)),
         sentences_(*streams_, *ring_, *arena_),
-        kv_(*streams_, *ring_, *arena_) {}
+        kv_(*streams_, *ring_, *graphs_, *arena_) {}
   // Memory goes first: nothing may still use it.
   ~CudaBackend() override { (void)streams_->AwaitAll(); }
 
@@ -60,10 +62,15 @@ class CudaBackend final : public Backend {
   absl::Status Wait(DeviceStream stream, const DeviceEvent& event) override {
     return streams_->Wait(stream, event);
   }
+  absl::Status RunStep(const StepSize& size,
+                       absl::FunctionRef<absl::Status()> issue) override {
+    return graphs_->Run(size, issue);
+  }
+  StepCounts step_counts() const override { return graphs_->counts(); }
   absl::StatusOr<std::unique_ptr<SentenceChooser>> MakeSentenceChooser(
       const ChoosingRoom& room) override {
     return CudaChooser::Create(
-        {*streams_, *ring_, *arena_, *pinned_, attention_}, room);
+        {*streams_, *graphs_, *ring_, *arena_, *pinned_, attention_}, room);
   }
 
  private:
@@ -94,55 +101,72 @@ class CudaBackend final : public Backend {
     return kv_.Store(params);
   }
   absl::Status DoAttention(const AttentionParams& params) override {
+    SKV_RETURN_IF_ERROR(OutsideOfSteps("Attention"));
     return attention_.Run(params);
   }
   absl::Status DoSelectedAttention(
       const SelectedAttentionParams& params) override {
+    SKV_RETURN_IF_ERROR(OutsideOfSteps("SelectedAttention"));
     return attention_.RunSelected(params);
   }
   absl::Status DoIndexSentences(const IndexSentencesParams& params) override {
+    SKV_RETURN_IF_ERROR(OutsideOfSteps("IndexSentences"));
     return sentences_.Index(params);
   }
   absl::Status DoScoreSentences(const ScoreSentencesParams& params) override {
+    SKV_RETURN_IF_ERROR(OutsideOfSteps("ScoreSentences"));
     return sentences_.Score(params);
   }
   absl::Status DoAttentionMass(const AttentionMassParams& params) override {
+    SKV_RETURN_IF_ERROR(OutsideOfSteps("AttentionMass"));
     return attention_.RunMass(params);
   }
   absl::Status DoReadKeys(const ReadKeysParams& params) override {
+    SKV_RETURN_IF_ERROR(OutsideOfSteps("ReadKeys"));
     return kv_.ReadKeys(params);
   }
   absl::Status DoCopyPages(const CopyPagesParams& params) override {
+    SKV_RETURN_IF_ERROR(OutsideOfSteps("CopyPages"));
     return kv_.CopyPages(params);
   }
   absl::Status DoCopyRows(const CopyRowsParams& params) override {
+    SKV_RETURN_IF_ERROR(OutsideOfSteps("CopyRows"));
     return kv_.CopyRows(params);
   }
 
   cudaStream_t compute() const { return streams_->compute(); }
-  // Sends one host array ahead of the kernel that reads it.
-  template <typename T>
-  absl::StatusOr<const T*> SendArray(const T* values, int64_t count);
+  // For what is no part of a step.
+  absl::Status OutsideOfSteps(const char* operation) const {
+    if (!graphs_->is_recording()) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        fmt::format("{}: inside of RunStep", operation));
+  }
+  // Sends a host array, with a number for each row of an operation, ahead of
+  // the kernel that reads it. Rows that do nothing have 0.
+  absl::StatusOr<const int32_t*> SendNumbers(const int32_t* values,
+                                             int64_t num_rows);
 
   const CudaDevice device_;
   const std::unique_ptr<CudaStreams> streams_;
   const std::unique_ptr<DeviceArena> arena_;
   const std::unique_ptr<PinnedPool> pinned_;
   const std::unique_ptr<StagingRing> ring_;
+  const std::unique_ptr<StepGraphs> graphs_;
   const std::unique_ptr<MatrixProducts> products_;
   CudaAttention attention_;
   SentenceRunner sentences_;
   KvRunner kv_;
 };
 
-template <typename T>
-absl::StatusOr<const T*> CudaBackend::SendArray(const T* values,
-                                                int64_t count) {
+absl::StatusOr<const int32_t*> CudaBackend::SendNumbers(const int32_t* values,
+                                                        int64_t num_rows) {
+  const int64_t count = graphs_->Rows(num_rows);
   SKV_ASSIGN_OR_RETURN(StagedArrays arrays,
-                       ring_->Reserve(StagedArrays::Bytes<T>(count)));
-  const T* device = arrays.Put(std::span(values, static_cast<size_t>(count)));
-  SKV_RETURN_IF_ERROR(ring_->Send(arrays));
-  return device;
+                       graphs_->Reserve(StagedArrays::Bytes<int32_t>(count)));
+  const auto numbers = arrays.Add<int32_t>(count);
+  std::fill_n(std::copy_n(values, num_rows, numbers.host), count - num_rows, 0);
+  SKV_RETURN_IF_ERROR(graphs_->Send(arrays));
+  return numbers.device;
 }
 
 absl::Status CheckCopy(const char* operation, const void* destination,
@@ -182,6 +206,7 @@ MemoryBudget CudaBackend::memory_budget() const {
 
 absl::Status CudaBackend::CopyToDevice(void* destination, const void* source,
                                        size_t size_bytes) {
+  SKV_RETURN_IF_ERROR(OutsideOfSteps("CopyToDevice"));
   if (size_bytes == 0) return absl::OkStatus();
   SKV_RETURN_IF_ERROR(CheckCopy("CopyToDevice", destination, source));
   return ring_->CopyFromHost(static_cast<std::byte*>(destination),
@@ -190,6 +215,7 @@ absl::Status CudaBackend::CopyToDevice(void* destination, const void* source,
 
 absl::Status CudaBackend::CopyToHost(void* destination, const void* source,
                                      size_t size_bytes) {
+  SKV_RETURN_IF_ERROR(OutsideOfSteps("CopyToHost"));
   if (size_bytes == 0) return absl::OkStatus();
   SKV_RETURN_IF_ERROR(CheckCopy("CopyToHost", destination, source));
   return ring_->CopyToHost(static_cast<std::byte*>(destination),
@@ -212,62 +238,55 @@ absl::StatusOr<WeightMatrix> CudaBackend::DoPackWeights(
 
 absl::Status CudaBackend::DoEmbed(const EmbedParams& params) {
   SKV_ASSIGN_OR_RETURN(const int32_t* const tokens,
-                       SendArray(params.tokens, params.num_tokens));
-  SKV_RETURN_IF_CUDA_ERROR(
-      LaunchEmbed({.table = params.table->data.data(),
-                   .table_stride = Bf16Stride(params.table->cols),
-                   .tokens = tokens,
-                   .out = params.out,
-                   .num_tokens = params.num_tokens,
-                   .width = params.table->cols},
-                  compute()));
-  return absl::OkStatus();
+                       SendNumbers(params.tokens, params.num_tokens));
+  return graphs_->Launch("LaunchEmbed", LaunchEmbed,
+                         {.table = params.table->data.data(),
+                          .table_stride = Bf16Stride(params.table->cols),
+                          .tokens = tokens,
+                          .out = params.out,
+                          .num_tokens = graphs_->Rows(params.num_tokens),
+                          .width = params.table->cols});
 }
 
 absl::Status CudaBackend::DoRmsNorm(const RmsNormParams& params) {
-  SKV_RETURN_IF_CUDA_ERROR(LaunchRmsNorm({.x = params.x,
-                                          .weight = params.weight,
-                                          .out = params.out,
-                                          .num_rows = params.num_rows,
-                                          .width = params.width,
-                                          .epsilon = params.epsilon},
-                                         compute()));
-  return absl::OkStatus();
+  return graphs_->Launch("LaunchRmsNorm", LaunchRmsNorm,
+                         {.x = params.x,
+                          .weight = params.weight,
+                          .out = params.out,
+                          .num_rows = graphs_->Rows(params.num_rows),
+                          .width = params.width,
+                          .epsilon = params.epsilon});
 }
 
 absl::Status CudaBackend::DoSwiGlu(const SwiGluParams& params) {
-  SKV_RETURN_IF_CUDA_ERROR(LaunchSwiGlu({.gate_up = params.gate_up,
-                                         .out = params.out,
-                                         .num_rows = params.num_rows,
-                                         .width = params.width},
-                                        compute()));
-  return absl::OkStatus();
+  return graphs_->Launch("LaunchSwiGlu", LaunchSwiGlu,
+                         {.gate_up = params.gate_up,
+                          .out = params.out,
+                          .num_rows = graphs_->Rows(params.num_rows),
+                          .width = params.width});
 }
 
 absl::Status CudaBackend::DoGatherRows(const GatherRowsParams& params) {
   SKV_ASSIGN_OR_RETURN(const int32_t* const rows,
-                       SendArray(params.rows, params.num_rows));
-  SKV_RETURN_IF_CUDA_ERROR(LaunchGatherRows({.x = params.x,
-                                             .rows = rows,
-                                             .out = params.out,
-                                             .num_rows = params.num_rows,
-                                             .width = params.width},
-                                            compute()));
-  return absl::OkStatus();
+                       SendNumbers(params.rows, params.num_rows));
+  return graphs_->Launch("LaunchGatherRows", LaunchGatherRows,
+                         {.x = params.x,
+                          .rows = rows,
+                          .out = params.out,
+                          .num_rows = graphs_->Rows(params.num_rows),
+                          .width = params.width});
 }
 
 absl::Status CudaBackend::DoRopeTable(const RopeTableParams& params) {
   SKV_ASSIGN_OR_RETURN(const int32_t* const positions,
-                       SendArray(params.positions, params.num_tokens));
-  SKV_RETURN_IF_CUDA_ERROR(
-      LaunchRopeTable({.positions = positions,
-                       .inverse_frequency = params.inverse_frequency,
-                       .cos_sin = params.cos_sin,
-                       .num_tokens = params.num_tokens,
-                       .half_dims = params.half_dims,
-                       .magnitude = params.magnitude},
-                      compute()));
-  return absl::OkStatus();
+                       SendNumbers(params.positions, params.num_tokens));
+  return graphs_->Launch("LaunchRopeTable", LaunchRopeTable,
+                         {.positions = positions,
+                          .inverse_frequency = params.inverse_frequency,
+                          .cos_sin = params.cos_sin,
+                          .num_tokens = graphs_->Rows(params.num_tokens),
+                          .half_dims = params.half_dims,
+                          .magnitude = params.magnitude});
 }
 
 }  // namespace

@@ -29,6 +29,8 @@ struct CudaBackendOptions {
   size_t staging_bytes = size_t{4} << 20;
   // For the parts that the attention of long sequences is cut into.
   size_t attention_bytes = size_t{64} << 20;
+  // Steps that can be are one CUDA graph.
+  bool has_graphs = true;
   // For cuBLASLt's kernels: as much as NVIDIA advises for Hopper.
   size_t product_bytes = size_t{32} << 20;
 };

@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_chooser.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <utility>
 
@@ -38,15 +39,6 @@ ScoringRow ScoringRowOf(const ChoosingRowParams& row) {
           .num_summed = row.num_summed};
 }
 
-// Of a step, to where kernels find them.
-template <typename Row>
-absl::Status SendRows(StagingRing& ring, const std::vector<Row>& rows,
-                      const DeviceMemory& to) {
-  return ring.CopyFromHost(to.data(),
-                           reinterpret_cast<const std::byte*>(rows.data()),
-                           rows.size() * sizeof(Row));
-}
-
 // Whether the kernels take it; nothing is launched.
 bool HasRoom(const ChoosingRoom& room) {
   return LaunchChoose({.num_rows = 0,
@@ -64,8 +56,9 @@ bool HasRoom(const ChoosingRoom& room) {
 absl::StatusOr<std::unique_ptr<SentenceChooser>> CudaChooser::Create(
     const ChooserParts& parts, const ChoosingRoom& wanted) {
   ChoosingRoom room = wanted;
-  room.most_rows =
-      std::min(room.most_rows, kMostGatheredLists / room.pool.num_kv_heads);
+  // A power of two: the rows of a graph are.
+  room.most_rows = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(
+      std::min(room.most_rows, kMostGatheredLists / room.pool.num_kv_heads))));
   if (!HasRoom(room)) return nullptr;
   std::unique_ptr<CudaChooser> chooser(new CudaChooser(parts, room));
   const auto num_rows = static_cast<size_t>(room.most_rows);
@@ -95,29 +88,52 @@ absl::StatusOr<std::unique_ptr<ChoosingSequence>> CudaChooser::NewSequence() {
 
 absl::Status CudaChooser::BeginStep(std::span<const ChoosingRowParams> rows) {
   SKV_CHECK(!rows.empty() && std::ssize(rows) <= room().most_rows);
+  num_rows_ = std::ssize(rows);
+  choosing_rows_.clear();
+  scoring_rows_.clear();
   row_numbers_.clear();
-  most_chosen_ = 0;
-  std::vector<ChoosingRow> choosing;
-  std::vector<ScoringRow> scoring;
   for (const ChoosingRowParams& row : rows) {
-    choosing.push_back(TablesOf(row).NextRow(row));
-    scoring.push_back(ScoringRowOf(row));
+    choosing_rows_.push_back(TablesOf(row).NextRow(row));
+    scoring_rows_.push_back(ScoringRowOf(row));
     row_numbers_.push_back(row.row);
-    most_chosen_ = std::max(most_chosen_, row.most_chosen);
+    const auto most = static_cast<uint64_t>(row.most_chosen);
+    most_chosen_ = std::max(
+        most_chosen_,
+        std::min(static_cast<int64_t>(std::bit_ceil(most)), room().most_slots));
   }
-  SKV_RETURN_IF_ERROR(SendRows(parts_.ring, choosing, rows_));
-  SKV_RETURN_IF_ERROR(SendRows(parts_.ring, scoring, scoring_));
-  return CudaStatus(cudaMemsetAsync(counts_.data(), 0, CountBytes(),
-                                    parts_.streams.compute()),
-                    "cudaMemsetAsync");
+  return absl::OkStatus();
+}
+
+absl::Status CudaChooser::SendRows() {
+  StepGraphs& graphs = parts_.graphs;
+  const auto num_rows = static_cast<size_t>(graphs.Rows(num_rows_));
+  choosing_rows_.resize(num_rows);
+  scoring_rows_.resize(num_rows);
+  while (row_numbers_.size() < num_rows) {
+    row_numbers_.push_back(std::ssize(row_numbers_));
+  }
+  SKV_ASSIGN_OR_RETURN(
+      choosing_there_,
+      graphs.SendForStep(std::span<const ChoosingRow>(choosing_rows_),
+                         rows_.data()));
+  SKV_ASSIGN_OR_RETURN(
+      scoring_there_,
+      graphs.SendForStep(std::span<const ScoringRow>(scoring_rows_),
+                         scoring_.data()));
+  tiles_there_.clear();
+  return graphs.FillWithZeros(counts_.data(), CountBytes());
 }
 
 absl::Status CudaChooser::Attend(const ChoosingLayer& layer) {
+  if (layer.layer == 0 && layer.first_row == 0) {
+    SKV_RETURN_IF_ERROR(SendRows());
+  }
+  const int64_t num_rows = parts_.graphs.Rows(layer.num_rows);
   const int64_t most = RowsOfALaunch(layer);
-  for (int64_t done = 0; done < layer.num_rows; done += most) {
+  for (int64_t done = 0; done < num_rows; done += most) {
     ChoosingLayer some = layer;
     some.first_row += done;
-    some.num_rows = std::min(most, layer.num_rows - done);
+    some.num_rows = std::min(most, num_rows - done);
     SKV_RETURN_IF_ERROR(AttendTogether(some));
   }
   return absl::OkStatus();
@@ -132,18 +148,22 @@ int64_t CudaChooser::RowsOfALaunch(const ChoosingLayer& layer) const {
 
 absl::Status CudaChooser::AttendTogether(const ChoosingLayer& layer) {
   SKV_ASSIGN_OR_RETURN(ChooseLaunch choose, MakeLaunch(layer));
-  SKV_RETURN_IF_ERROR(SendTiles(layer, &choose));
-  const cudaStream_t compute = parts_.streams.compute();
-  SKV_RETURN_IF_CUDA_ERROR(LaunchScoreRows(choose, compute));
-  SKV_RETURN_IF_CUDA_ERROR(LaunchChoose(choose, compute));
+  SKV_ASSIGN_OR_RETURN(const LaunchTiles tiles, TilesOf(layer));
+  choose.tiles = tiles.there;
+  choose.tiles_per_choice =
+      tiles.num_tiles / (choose.num_rows * num_kv_heads());
+  StepGraphs& graphs = parts_.graphs;
+  SKV_RETURN_IF_ERROR(
+      graphs.Launch("LaunchScoreRows", LaunchScoreRows, choose));
+  SKV_RETURN_IF_ERROR(graphs.Launch("LaunchChoose", LaunchChoose, choose));
   const absl::Status gathered = Gather(layer, choose);
   if (!gathered.ok()) {
     // Whoever gets the memory next does not wait for a gathering that was
     // launched and not waited for.
-    (void)parts_.streams.AwaitAll();
+    graphs.AwaitSubmitted();
     return gathered;
   }
-  return AttendToSlots(layer, choose);
+  return AttendToSlots(layer, choose, tiles);
 }
 
 absl::StatusOr<ChooseLaunch> CudaChooser::MakeLaunch(
@@ -174,13 +194,11 @@ absl::StatusOr<ChooseLaunch> CudaChooser::MakeLaunch(
   take(&choose.num_missing, choices);
   take(&choose.masks, pages);
   take(&choose.fetched, pages);
-  choose.rows =
-      reinterpret_cast<const ChoosingRow*>(rows_.data()) + layer.first_row;
+  choose.rows = choosing_there_ + layer.first_row;
   choose.num_rows = layer.num_rows;
   choose.num_kv_heads = num_kv_heads();
   choose.layer = layer.layer;
-  choose.scoring.rows =
-      reinterpret_cast<const ScoringRow*>(scoring_.data()) + layer.first_row;
+  choose.scoring.rows = scoring_there_ + layer.first_row;
   choose.scoring.qkv = layer.qkv;
   choose.scoring.num_heads = layer.num_heads / num_kv_heads();
   choose.scoring.head_dim = room().pool.head_dim;
@@ -196,73 +214,89 @@ absl::StatusOr<ChooseLaunch> CudaChooser::MakeLaunch(
   return choose;
 }
 
-absl::Status CudaChooser::SendTiles(const ChoosingLayer& layer,
-                                    ChooseLaunch* choose) {
+absl::StatusOr<CudaChooser::LaunchTiles> CudaChooser::TilesOf(
+    const ChoosingLayer& layer) {
+  const int64_t begin = layer.first_row;
+  const int64_t end = begin + layer.num_rows;
+  for (const LaunchTiles& tiles : tiles_there_) {
+    if (tiles.first_row == begin && tiles.num_rows == layer.num_rows) {
+      return tiles;
+    }
+  }
   PlanAttention(
       ListedChoices{.rows = std::span<const int64_t>(row_numbers_)
-                                .subspan(static_cast<size_t>(layer.first_row),
+                                .subspan(static_cast<size_t>(begin),
                                          static_cast<size_t>(layer.num_rows)),
                     .layout = layer.frames.layout,
                     .num_heads = layer.num_heads,
                     .most_pages = most_chosen_},
       parts_.attention.device(), &plan_);
-  const std::vector<QueryTile>& tiles = plan_.tiles().tiles;
+  const AttentionTiles& planned = plan_.tiles();
+  const auto num_tiles = std::ssize(planned.tiles);
+  const int64_t tiles_per_row = num_tiles / layer.num_rows;
   SKV_ASSIGN_OR_RETURN(
-      StagedArrays arrays,
-      parts_.ring.Reserve(StagedArrays::Bytes<QueryTile>(std::ssize(tiles))));
-  const auto there = arrays.Add<QueryTile>(std::ssize(tiles));
-  std::ranges::copy(tiles, there.host);
-  choose->tiles = there.device;
-  choose->tiles_per_choice =
-      std::ssize(tiles) / (choose->num_rows * num_kv_heads());
-  return parts_.ring.Send(arrays);
+      QueryTile* const home,
+      tiles_.AtLeast<QueryTile>(std::ssize(row_numbers_) * tiles_per_row));
+  SKV_ASSIGN_OR_RETURN(
+      QueryTile* const there,
+      parts_.graphs.SendForStep(
+          std::span<const QueryTile>(planned.tiles),
+          reinterpret_cast<std::byte*>(home + begin * tiles_per_row)));
+  // Layers may be cut into pieces otherwise: those that lay there are gone.
+  std::erase_if(tiles_there_, [&](const LaunchTiles& other) {
+    return other.first_row < end && begin < other.first_row + other.num_rows;
+  });
+  tiles_there_.push_back({.first_row = begin,
+                          .num_rows = layer.num_rows,
+                          .there = there,
+                          .num_tiles = num_tiles,
+                          .num_parts = planned.num_parts,
+                          .size = plan_.size(),
+                          .has_cut_tiles = planned.has_cut_tiles});
+  return tiles_there_.back();
 }
 
 absl::Status CudaChooser::Gather(const ChoosingLayer& layer,
                                  const ChooseLaunch& choose) {
-  CudaStreams& streams = parts_.streams;
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent chosen,
-                       streams.Record(DeviceStream::kCompute));
-  SKV_RETURN_IF_ERROR(streams.Wait(DeviceStream::kToDevice, chosen));
-  SKV_RETURN_IF_CUDA_ERROR(
-      LaunchGatherRuns({.missing = choose.missing,
-                        .num_missing = choose.num_missing,
-                        .num_lists = choose.num_rows * num_kv_heads(),
-                        .most_missing = choose.most_chosen,
-                        .pool = MakePagedKv(layer.pool),
-                        .runs = layer.frames.base},
-                       streams.handle(DeviceStream::kToDevice)));
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent gathered,
-                       streams.Record(DeviceStream::kToDevice));
-  return streams.Wait(DeviceStream::kCompute, gathered);
+  StepGraphs& graphs = parts_.graphs;
+  SKV_RETURN_IF_ERROR(
+      graphs.Order(DeviceStream::kCompute, DeviceStream::kToDevice));
+  SKV_RETURN_IF_ERROR(
+      graphs.Launch("LaunchGatherRuns", LaunchGatherRuns,
+                    {.missing = choose.missing,
+                     .num_missing = choose.num_missing,
+                     .num_lists = choose.num_rows * num_kv_heads(),
+                     .most_missing = choose.most_chosen,
+                     .pool = MakePagedKv(layer.pool),
+                     .runs = layer.frames.base},
+                    DeviceStream::kToDevice));
+  return graphs.Order(DeviceStream::kToDevice, DeviceStream::kCompute);
 }
 
 absl::Status CudaChooser::AttendToSlots(const ChoosingLayer& layer,
-                                        const ChooseLaunch& choose) {
-  const AttentionTiles& tiles = plan_.tiles();
-  return CudaStatus(LaunchAttention({.qkv = layer.qkv,
-                                     .out = layer.out,
-                                     .kv = MakePagedKv(layer.frames),
-                                     .num_heads = layer.num_heads,
-                                     .scale = layer.scale,
-                                     .pages = choose.runs,
-                                     .masks = choose.masks,
-                                     .tiles = choose.tiles,
-                                     .num_tiles = std::ssize(tiles.tiles),
-                                     .num_parts = tiles.num_parts,
-                                     .num_kv_heads = plan_.num_kv_heads,
-                                     .size = plan_.size(),
-                                     .states = parts_.attention.states(),
-                                     .has_cut_tiles = tiles.has_cut_tiles},
-                                    parts_.streams.compute()),
-                    "LaunchAttention");
+                                        const ChooseLaunch& choose,
+                                        const LaunchTiles& tiles) {
+  return parts_.graphs.Launch("LaunchAttention", LaunchAttention,
+                              {.qkv = layer.qkv,
+                               .out = layer.out,
+                               .kv = MakePagedKv(layer.frames),
+                               .num_heads = layer.num_heads,
+                               .scale = layer.scale,
+                               .pages = choose.runs,
+                               .masks = choose.masks,
+                               .tiles = choose.tiles,
+                               .num_tiles = tiles.num_tiles,
+                               .num_parts = tiles.num_parts,
+                               // Each choice is of one.
+                               .num_kv_heads = 1,
+                               .size = tiles.size,
+                               .states = parts_.attention.states(),
+                               .has_cut_tiles = tiles.has_cut_tiles});
 }
 
 absl::Status CudaChooser::EndStep() {
-  return CudaStatus(
-      cudaMemcpyAsync(host_counts_.data(), counts_.data(), CountBytes(),
-                      cudaMemcpyDeviceToHost, parts_.streams.compute()),
-      "cudaMemcpyAsync");
+  return parts_.graphs.CopyToHost(host_counts_.data(), counts_.data(),
+                                  CountBytes());
 }
 
 ChoosingCounts CudaChooser::counts(int64_t row) const {

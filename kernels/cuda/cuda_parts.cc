@@ -41,9 +41,12 @@ absl::StatusOr<CudaParts> MakeParts(const CudaBackendOptions& options) {
   SKV_ASSIGN_OR_RETURN(
       parts.ring, StagingRing::Create(*parts.streams, *parts.arena,
                                       *parts.pinned, options.staging_bytes));
-  SKV_ASSIGN_OR_RETURN(parts.products, MatrixProducts::Create(
-                                           table, *parts.streams, *parts.arena,
-                                           options.product_bytes));
+  parts.graphs = std::make_unique<StepGraphs>(*parts.streams, *parts.ring,
+                                              *parts.arena, options.has_graphs);
+  SKV_ASSIGN_OR_RETURN(
+      parts.products,
+      MatrixProducts::Create(table, *parts.streams, *parts.graphs, *parts.arena,
+                             options.product_bytes));
   SKV_ASSIGN_OR_RETURN(
       parts.attention_states,
       DeviceMemory::Allocate(*parts.arena, options.attention_bytes,

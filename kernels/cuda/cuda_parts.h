@@ -12,6 +12,7 @@
 #include "kernels/cuda/matrix_products.h"
 #include "kernels/cuda/pinned_pool.h"
 #include "kernels/cuda/staging_ring.h"
+#include "kernels/cuda/step_graphs.h"
 
 namespace sentencekv {
 
@@ -22,6 +23,7 @@ struct CudaParts {
   std::unique_ptr<DeviceArena> arena;
   std::unique_ptr<PinnedPool> pinned;
   std::unique_ptr<StagingRing> ring;
+  std::unique_ptr<StepGraphs> graphs;
   std::unique_ptr<MatrixProducts> products;
   DeviceMemory attention_states;
 };

@@ -26,6 +26,7 @@ struct GatherRunsLaunch {
   PagedKv pool;               // one layer's pages, aligned to 16 bytes
   std::byte* runs = nullptr;  // [runs][K then V][P][D], likewise
   int64_t num_blocks = 4;     // each keeps 32 KiB on the way
+  bool operator==(const GatherRunsLaunch&) const = default;
 };
 
 // cudaErrorInvalidValue where a token's K is no multiple of 16 bytes.

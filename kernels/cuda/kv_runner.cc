@@ -1,5 +1,6 @@
 #include "kernels/cuda/kv_runner.h"
 
+#include <algorithm>
 #include <span>
 
 #include "kernels/cuda/cuda_status.h"
@@ -12,10 +13,12 @@ namespace sentencekv {
 absl::Status KvRunner::Store(const RopeStoreKvParams& params) {
   const std::span sequences(params.sequences,
                             static_cast<size_t>(params.num_sequences));
-  int64_t num_slots = 0;
-  for (const KvSequence& sequence : sequences) num_slots += sequence.num_rows;
-  SKV_ASSIGN_OR_RETURN(StagedArrays arrays,
-                       ring_.Reserve(StagedArrays::Bytes<RowSlot>(num_slots)));
+  int64_t num_rows = 0;
+  for (const KvSequence& sequence : sequences) num_rows += sequence.num_rows;
+  const int64_t num_slots = graphs_.Rows(num_rows);
+  SKV_ASSIGN_OR_RETURN(
+      StagedArrays arrays,
+      graphs_.Reserve(StagedArrays::Bytes<RowSlot>(num_slots)));
   const auto slots = arrays.Add<RowSlot>(num_slots);
   RowSlot* slot = slots.host;
   for (const KvSequence& sequence : sequences) {
@@ -26,17 +29,17 @@ absl::Status KvRunner::Store(const RopeStoreKvParams& params) {
                  .token = static_cast<int32_t>(position % kPageTokens)};
     }
   }
-  SKV_RETURN_IF_ERROR(ring_.Send(arrays));
-  SKV_RETURN_IF_CUDA_ERROR(LaunchRopeStore({.qkv = params.qkv,
-                                            .cos_sin = params.cos_sin,
-                                            .kv = MakePagedKv(params.kv),
-                                            .slots = slots.device,
-                                            .num_slots = num_slots,
-                                            .num_heads = params.num_heads,
-                                            .rotary_dims = params.rotary_dims,
-                                            .layout = params.layout},
-                                           streams_.compute()));
-  return absl::OkStatus();
+  std::fill(slot, slots.host + num_slots, RowSlot{.row = -1});
+  SKV_RETURN_IF_ERROR(graphs_.Send(arrays));
+  return graphs_.Launch("LaunchRopeStore", LaunchRopeStore,
+                        {.qkv = params.qkv,
+                         .cos_sin = params.cos_sin,
+                         .kv = MakePagedKv(params.kv),
+                         .slots = slots.device,
+                         .num_slots = num_slots,
+                         .num_heads = params.num_heads,
+                         .rotary_dims = params.rotary_dims,
+                         .layout = params.layout});
 }
 
 absl::Status KvRunner::ReadKeys(const ReadKeysParams& params) {

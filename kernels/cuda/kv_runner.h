@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "kernels/cuda/cuda_streams.h"
 #include "kernels/cuda/staging_ring.h"
+#include "kernels/cuda/step_graphs.h"
 #include "kernels/cuda/workspace.h"
 #include "kernels/op_params.h"
 #include "kernels/sentence_params.h"
@@ -14,8 +15,9 @@ namespace sentencekv {
 // One thread, and the compute stream. REQUIRES, of all: checked arguments.
 class KvRunner {
  public:
-  KvRunner(CudaStreams& streams, StagingRing& ring, DeviceArena& arena)
-      : streams_(streams), ring_(ring), keys_(arena) {}
+  KvRunner(CudaStreams& streams, StagingRing& ring, StepGraphs& graphs,
+           DeviceArena& arena)
+      : streams_(streams), ring_(ring), graphs_(graphs), keys_(arena) {}
 
   absl::Status Store(const RopeStoreKvParams& params);
   absl::Status CopyPages(const CopyPagesParams& params);
@@ -26,6 +28,7 @@ class KvRunner {
  private:
   CudaStreams& streams_;
   StagingRing& ring_;
+  StepGraphs& graphs_;
   Workspace keys_;  // what ReadKeys read
 };
 

@@ -48,10 +48,10 @@ absl::Status MatrixProducts::CublasStatus(cublasStatus_t status,
 }
 
 absl::StatusOr<std::unique_ptr<MatrixProducts>> MatrixProducts::Create(
-    const CublasLtTable& table, CudaStreams& streams, DeviceArena& arena,
-    size_t scratch_bytes) {
+    const CublasLtTable& table, CudaStreams& streams, StepGraphs& graphs,
+    DeviceArena& arena, size_t scratch_bytes) {
   std::unique_ptr<MatrixProducts> products(
-      new MatrixProducts(table, streams, arena));
+      new MatrixProducts(table, streams, graphs, arena));
   SKV_RETURN_IF_ERROR(products->CublasStatus(table.Create(&products->handle_),
                                              "cublasLtCreate"));
   SKV_ASSIGN_OR_RETURN(
@@ -161,16 +161,18 @@ absl::StatusOr<const void*> MatrixProducts::RoundInput(
   SKV_ASSIGN_OR_RETURN(
       std::byte* const rounded,
       rounded_.AtLeast(Bf16MatrixBytes(params.num_rows, params.weight->cols)));
-  SKV_RETURN_IF_CUDA_ERROR(LaunchRoundRows({.x = params.x,
-                                            .out = rounded,
-                                            .num_rows = params.num_rows,
-                                            .width = params.weight->cols,
-                                            .out_stride = stride},
-                                           streams_.compute()));
+  SKV_RETURN_IF_ERROR(graphs_.Launch("LaunchRoundRows", LaunchRoundRows,
+                                     {.x = params.x,
+                                      .out = rounded,
+                                      .num_rows = params.num_rows,
+                                      .width = params.weight->cols,
+                                      .out_stride = stride}));
   return rounded;
 }
 
-absl::Status MatrixProducts::Run(const MatMulParams& params) {
+absl::Status MatrixProducts::Run(const MatMulParams& given) {
+  MatMulParams params = given;
+  params.num_rows = graphs_.Rows(given.num_rows);
   const bool is_aligned = reinterpret_cast<uintptr_t>(params.out) % 16 == 0;
   const Shape shape = {.rows = params.weight->rows,
                        .cols = Bf16Stride(params.weight->cols),
@@ -180,6 +182,21 @@ absl::Status MatrixProducts::Run(const MatMulParams& params) {
   SKV_ASSIGN_OR_RETURN(const void* const x, RoundInput(params, shape.cols));
   SKV_ASSIGN_OR_RETURN(const cublasLtMatmulAlgo_t* const algorithm,
                        AlgorithmFor(shape, params.bias));
+  return graphs_.Submit(ProductCall{.weight = params.weight->data.data(),
+                                    .rows = shape.rows,
+                                    .cols = shape.cols,
+                                    .x = x,
+                                    .bias = params.bias,
+                                    .out = params.out,
+                                    .num_rows = params.num_rows,
+                                    .accumulate = params.accumulate,
+                                    .scratch = scratch_.data()},
+                        [&] { return Submit(params, shape, x, algorithm); });
+}
+
+absl::Status MatrixProducts::Submit(const MatMulParams& params,
+                                    const Shape& shape, const void* x,
+                                    const cublasLtMatmulAlgo_t* algorithm) {
   SKV_ASSIGN_OR_RETURN(const Description description,
                        Describe(shape, params.num_rows, params.bias));
   const float one = 1;

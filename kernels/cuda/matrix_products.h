@@ -10,6 +10,7 @@
 #include "kernels/cuda/cublas_lt_table.h"
 #include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_streams.h"
+#include "kernels/cuda/step_graphs.h"
 #include "kernels/cuda/workspace.h"
 #include "kernels/op_params.h"
 
@@ -24,8 +25,8 @@ namespace sentencekv {
 class MatrixProducts {
  public:
   static absl::StatusOr<std::unique_ptr<MatrixProducts>> Create(
-      const CublasLtTable& table, CudaStreams& streams, DeviceArena& arena,
-      size_t scratch_bytes);
+      const CublasLtTable& table, CudaStreams& streams, StepGraphs& graphs,
+      DeviceArena& arena, size_t scratch_bytes);
   ~MatrixProducts();
   MatrixProducts(const MatrixProducts&) = delete;
   MatrixProducts& operator=(const MatrixProducts&) = delete;
@@ -46,8 +47,8 @@ class MatrixProducts {
   struct Description;
 
   MatrixProducts(const CublasLtTable& table, CudaStreams& streams,
-                 DeviceArena& arena)
-      : table_(table), streams_(streams), rounded_(arena) {}
+                 StepGraphs& graphs, DeviceArena& arena)
+      : table_(table), streams_(streams), graphs_(graphs), rounded_(arena) {}
   absl::Status CublasStatus(cublasStatus_t status, const char* function) const;
   // The product of `num_rows` rows, as cuBLASLt is told of it.
   absl::StatusOr<Description> Describe(const Shape& shape, int64_t num_rows,
@@ -58,9 +59,12 @@ class MatrixProducts {
                                                        const float* bias) const;
   absl::StatusOr<const void*> RoundInput(const MatMulParams& params,
                                          int64_t stride);
+  absl::Status Submit(const MatMulParams& params, const Shape& shape,
+                      const void* x, const cublasLtMatmulAlgo_t* algorithm);
 
   const CublasLtTable table_;
   CudaStreams& streams_;
+  StepGraphs& graphs_;
   cublasLtHandle_t handle_ = nullptr;
   DeviceMemory scratch_;  // of cuBLASLt's kernels
   Workspace rounded_;     // x in bf16

@@ -18,6 +18,7 @@ struct PagedKv {
   int64_t head_dim = 0;       // D, a multiple of 8
   int64_t num_kv_heads = 0;   // G
   DType dtype = DType::kF16;
+  bool operator==(const PagedKv&) const = default;
 };
 
 inline PagedKv MakePagedKv(const KvLayerView& view) {

@@ -58,6 +58,7 @@ template <typename T>
 __global__ void __launch_bounds__(kHeadThreads)
     RopeStoreKernel(RopeStoreLaunch p) {
   const RowSlot slot = p.slots[blockIdx.x];
+  if (slot.row < 0) return;  // no barrier follows
   const int64_t head = blockIdx.y;
   const int64_t dim = p.kv.head_dim;
   const int64_t num_kv_heads = p.kv.num_kv_heads;

@@ -19,12 +19,13 @@ struct RopeTableLaunch {
   int64_t num_tokens = 0;
   int64_t half_dims = 0;
   float magnitude = 1.0f;
+  bool operator==(const RopeTableLaunch&) const = default;
 };
 cudaError_t LaunchRopeTable(const RopeTableLaunch& launch, cudaStream_t stream);
 
 // A row of the step, and the slot of its K and V.
 struct RowSlot {
-  int32_t row = 0;
+  int32_t row = 0;  // negative: there is none
   int32_t page = 0;
   int32_t token = 0;  // of the page
 };
@@ -39,6 +40,7 @@ struct RopeStoreLaunch {
   int64_t num_heads = 0;    // H; H + 2 G is at most 65,535
   int64_t rotary_dims = 0;  // R
   RopeLayout layout = RopeLayout::kInterleaved;
+  bool operator==(const RopeStoreLaunch&) const = default;
 };
 cudaError_t LaunchRopeStore(const RopeStoreLaunch& launch, cudaStream_t stream);
 

@@ -15,6 +15,7 @@ struct EmbedLaunch {
   float* out = nullptr;             // [num_tokens, width]
   int64_t num_tokens = 0;
   int64_t width = 0;  // M, at most table_stride
+  bool operator==(const EmbedLaunch&) const = default;
 };
 cudaError_t LaunchEmbed(const EmbedLaunch& launch, cudaStream_t stream);
 
@@ -26,6 +27,7 @@ struct RmsNormLaunch {
   int64_t num_rows = 0;
   int64_t width = 0;
   float epsilon = 0;
+  bool operator==(const RmsNormLaunch&) const = default;
 };
 cudaError_t LaunchRmsNorm(const RmsNormLaunch& launch, cudaStream_t stream);
 
@@ -35,6 +37,7 @@ struct SwiGluLaunch {
   float* out = nullptr;            // [num_rows, width]
   int64_t num_rows = 0;
   int64_t width = 0;
+  bool operator==(const SwiGluLaunch&) const = default;
 };
 cudaError_t LaunchSwiGlu(const SwiGluLaunch& launch, cudaStream_t stream);
 
@@ -45,6 +48,7 @@ struct GatherRowsLaunch {
   float* out = nullptr;           // [num_rows, width]
   int64_t num_rows = 0;
   int64_t width = 0;
+  bool operator==(const GatherRowsLaunch&) const = default;
 };
 cudaError_t LaunchGatherRows(const GatherRowsLaunch& launch,
                              cudaStream_t stream);
@@ -57,6 +61,7 @@ struct RoundRowsLaunch {
   int64_t num_rows = 0;
   int64_t width = 0;
   int64_t out_stride = 0;  // elements, a multiple of 8
+  bool operator==(const RoundRowsLaunch&) const = default;
 };
 cudaError_t LaunchRoundRows(const RoundRowsLaunch& launch, cudaStream_t stream);
 

@@ -46,6 +46,7 @@ struct RowScoring {
   int64_t num_processors = 0;  // of the device, which the grids fill
   // [choices, num_heads + 1, most_sentences], scratch.
   float* exponents = nullptr;
+  bool operator==(const RowScoring&) const = default;
 };
 
 // Leaves exponents for LaunchChoose with the same arguments, the next launch

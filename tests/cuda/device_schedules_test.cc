@@ -16,8 +16,11 @@
 namespace sentencekv {
 namespace {
 
-std::unique_ptr<Backend> MakeBackend() {
-  return MakeSmallBackend(size_t{64} << 10, size_t{64} << 10);
+enum class Way : uint8_t { kHost, kDevice, kDeviceWithoutGraphs };
+
+std::unique_ptr<Backend> MakeBackend(Way way) {
+  return MakeSmallBackend(size_t{64} << 10, size_t{64} << 10,
+                          /*has_graphs=*/way == Way::kDevice);
 }
 
 // Few pages, so that requests make room for each other.
@@ -33,17 +36,18 @@ struct Outcome {
   int64_t num_preemptions = 0;
   int64_t num_reused = 0;
   int64_t num_choices = 0;  // launches of LaunchChoose
+  int64_t num_graphs = 0;   // launches of graphs
 };
 
 Outcome Serve(const std::vector<Schedule>& schedules, int64_t num_frames,
-              uint64_t seed, bool host_chooses) {
+              uint64_t seed, Way way) {
   Outcome outcome;
   cuda_sim::Reset({.seed = seed});
   {
     ModelRunnerOptions options = Memory();
-    options.make_backend = &MakeBackend;
+    options.make_backend = [way] { return MakeBackend(way); };
     options.num_frames = num_frames;
-    options.host_chooses = host_chooses;
+    options.host_chooses = way == Way::kHost;
     ScheduleMachine machine(options);
     for (const Schedule& schedule : schedules) {
       outcome.answers.push_back(machine.Run(schedule));
@@ -51,6 +55,7 @@ Outcome Serve(const std::vector<Schedule>& schedules, int64_t num_frames,
     outcome.reads = machine.reads();
     outcome.num_preemptions = machine.num_preemptions();
     outcome.num_reused = machine.num_reused();
+    outcome.num_graphs = cuda_sim::CallsOf("cudaGraphLaunch");
     for (const auto& count : cuda_sim::OperationCounts()) {
       if (count.name == "ChooseKernel") outcome.num_choices = count.launches;
     }
@@ -80,26 +85,39 @@ std::vector<Schedule> MakeSchedules(int count, uint64_t seed) {
 // By frames of device memory.
 class DeviceSchedules : public testing::TestWithParam<int64_t> {};
 
+void ExpectSame(const std::vector<Schedule>& schedules, const Outcome& expected,
+                const Outcome& tested) {
+  for (size_t i = 0; i < schedules.size(); ++i) {
+    EXPECT_EQ(DifferenceOfAnswers(schedules[i], expected.answers[i],
+                                  tested.answers[i]),
+              "")
+        << "schedule " << i;
+  }
+  EXPECT_EQ(tested.reads.steps, expected.reads.steps);
+  EXPECT_EQ(tested.reads.tokens_attended, expected.reads.tokens_attended);
+  EXPECT_EQ(tested.reads.sentences_chosen, expected.reads.sentences_chosen);
+  EXPECT_EQ(tested.reads.sentences_compared, expected.reads.sentences_compared);
+  EXPECT_EQ(tested.reads.sentences_repeated, expected.reads.sentences_repeated);
+}
+
+// With graphs, in two orders of the device, and without.
 TEST_P(DeviceSchedules, GiveWhatTheHostGives) {
   const auto seed = static_cast<uint64_t>(GetParam());
   const std::vector<Schedule> schedules = MakeSchedules(2, seed);
-  const Outcome host = Serve(schedules, GetParam(), seed, true);
-  const Outcome device = Serve(schedules, GetParam(), seed + 1, false);
-  for (size_t i = 0; i < schedules.size(); ++i) {
-    EXPECT_EQ(
-        DifferenceOfAnswers(schedules[i], host.answers[i], device.answers[i]),
-        "")
-        << "schedule " << i;
-  }
-  EXPECT_EQ(device.reads.steps, host.reads.steps);
-  EXPECT_EQ(device.reads.tokens_attended, host.reads.tokens_attended);
-  EXPECT_EQ(device.reads.sentences_chosen, host.reads.sentences_chosen);
-  EXPECT_EQ(device.reads.sentences_compared, host.reads.sentences_compared);
-  EXPECT_EQ(device.reads.sentences_repeated, host.reads.sentences_repeated);
-  EXPECT_GT(device.num_choices, 0);
+  const Outcome host = Serve(schedules, GetParam(), seed, Way::kHost);
   EXPECT_EQ(host.num_choices, 0);
-  EXPECT_GT(device.num_preemptions, 0);
-  EXPECT_GT(device.num_reused, 0);
+  const std::pair<Way, uint64_t> ways[] = {{Way::kDevice, seed + 1},
+                                           {Way::kDevice, seed + 2},
+                                           {Way::kDeviceWithoutGraphs, seed}};
+  for (const auto& [way, device_seed] : ways) {
+    SCOPED_TRACE(testing::Message() << "seed " << device_seed);
+    const Outcome device = Serve(schedules, GetParam(), device_seed, way);
+    ExpectSame(schedules, host, device);
+    EXPECT_GT(device.num_choices, 0);
+    EXPECT_EQ(device.num_graphs > 0, way == Way::kDevice);
+    EXPECT_GT(device.num_preemptions, 0);
+    EXPECT_GT(device.num_reused, 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Frames, DeviceSchedules, testing::Values(80, 400),

@@ -136,6 +136,72 @@ MUTATIONS = [
         "int64_t{gridDim.x} * kVectorThreads,", "scoring.num_entries,",
         "cuda_choice_test", "CudaScoreRows.*"),
     Mutation(
+        "stale-graph", "a graph is launched although what it points to has "
+        "moved", "kernels/cuda/step_graphs.cc",
+        "graph.executable != nullptr && graph.calls == calls_;",
+        "graph.executable != nullptr;",
+        "cuda_backend_test", "*StepOperationsTest.*"),
+    Mutation(
+        "old-arguments", "a graph is launched with the host arrays of the step "
+        "before", "kernels/cuda/step_graphs.cc",
+        "  SKV_RETURN_IF_ERROR(ring_.CopyFromHost(arguments_there_, "
+        "arguments_.data(),\n"
+        "                                         arguments_.size()));\n",
+        "  if (!is_known) {\n"
+        "    SKV_RETURN_IF_ERROR(ring_.CopyFromHost(\n"
+        "        arguments_there_, arguments_.data(), arguments_.size()));\n"
+        "  }\n",
+        "cuda_backend_test", "*StepOperationsTest.*"),
+    Mutation(
+        "filling-row-chooses", "rows that fill a graph up choose as the last "
+        "one does", "kernels/cuda/cuda_chooser.cc",
+        "  choosing_rows_.resize(num_rows);",
+        "  choosing_rows_.resize(num_rows, "
+        "ChoosingRow(choosing_rows_.back()));",
+        "device_choosing_test", "StepGraphs.GiveWhatStepsWithoutGive"),
+    Mutation(
+        "filling-row-stores", "rows that fill a graph up write to the first "
+        "page", "kernels/cuda/kv_runner.cc",
+        "RowSlot{.row = -1}", "RowSlot{.row = 0}",
+        "cuda_backend_test", "*StepOperationsTest.*"),
+    Mutation(
+        "no-join-of-gathering", "attention in a graph does not wait for what is "
+        "gathered", "kernels/cuda/cuda_chooser.cc",
+        "  return graphs.Order(DeviceStream::kToDevice, "
+        "DeviceStream::kCompute);",
+        "  return graphs.is_recording() && layer.layer == 0\n"
+        "             ? absl::OkStatus()\n"
+        "             : graphs.Order(DeviceStream::kToDevice,\n"
+        "                            DeviceStream::kCompute);",
+        "device_choosing_test", "StepGraphs.GiveWhatStepsWithoutGive"),
+    Mutation(
+        "capture-not-joined", "a capture that fails is ended with a stream that "
+        "is not joined", "kernels/cuda/step_graphs.cc",
+        "  if (has_branch_) {\n", "  if (has_branch_ && issued.ok()) {\n",
+        "device_choosing_test", "*GraphFaults*"),
+    Mutation(
+        "no-entries-behind", "sentences that close in a step that is prepared "
+        "get no entries", "cache/sentence_policy.cc",
+        "  if (prepared_.empty()) return absl::OkStatus();\n",
+        "  if (prepared_.empty() || device_.EndStep(memory, &totals_).ok()) {\n"
+        "    return absl::OkStatus();\n  }\n",
+        "device_choosing_test", "DeviceChoosing.FindsEntriesThatWereMoved"),
+    Mutation(
+        "layer-not-saved", "a layer of what a prepared step wrote does not come "
+        "to the pool", "cache/device_kv_memory.cc",
+        "  SKV_RETURN_IF_ERROR(copies_.Save(written));\n"
+        "  for (int64_t layer = 0;",
+        "  written.erase(written.begin());\n"
+        "  SKV_RETURN_IF_ERROR(copies_.Save(written));\n"
+        "  for (int64_t layer = 0;",
+        "device_choosing_test", "*DeviceSchedules*"),
+    Mutation(
+        "index-moved-wrong", "entries of an index that grows go to wrong "
+        "places", "cache/sentence_index.cc",
+        ".destination_stride = capacity * unit_bytes_,",
+        ".destination_stride = stride(),",
+        "device_choosing_test", "DeviceChoosing.FindsEntriesThatWereMoved"),
+    Mutation(
         "event-lost", "an event is not given back when recording fails",
         "kernels/cuda/cuda_streams.cc",
         "    idle_.push_back(event);\n    return CudaStatus(error, "

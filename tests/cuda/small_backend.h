@@ -15,13 +15,15 @@
 namespace sentencekv {
 
 inline std::unique_ptr<Backend> MakeSmallBackend(size_t staging_bytes,
-                                                 size_t attention_bytes) {
+                                                 size_t attention_bytes,
+                                                 bool has_graphs = true) {
   const CublasLtTable table = SimulatedCublasLt();
   auto backend = MakeCudaBackend({.cublas_lt = &table,
                                   .device_memory_bytes = size_t{16} << 20,
                                   .mark_block = &cuda_sim::MarkBlock,
                                   .staging_bytes = staging_bytes,
                                   .attention_bytes = attention_bytes,
+                                  .has_graphs = has_graphs,
                                   .product_bytes = 4096});
   EXPECT_TRUE(backend.ok()) << backend.status();
   return *std::move(backend);

@@ -289,6 +289,7 @@ void EngineCore::PublishCounts() {
   }
   parts_.cache.ReadTotalsByPolicy(&counts_.reads);
   counts_.device = parts_.cache.memory().transfers();
+  counts_.graph_steps = parts_.cache.memory().backend().step_counts();
   absl::MutexLock lock(&stats_mutex_);
   stats_ = counts_;
 }

@@ -38,6 +38,7 @@ struct EngineStats {
   SentenceIndexSize sentence_index;
   std::vector<PolicyReads> reads;  // since start
   KvTransfers device;              // and of K and V on the device
+  StepCounts graph_steps;          // steps that were graphs there
 };
 
 // One step, by phase.

@@ -25,8 +25,8 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpu(const ServerConfig& config) {
 }
 
 absl::StatusOr<std::unique_ptr<Backend>> MakeCuda(
-    const BackendMaker& make_cuda) {
-  if (make_cuda) return make_cuda();
+    const ServerConfig& config, const BackendMaker& make_cuda) {
+  if (make_cuda) return make_cuda(config);
   return absl::FailedPreconditionError(
       "this program was built without the CUDA backend");
 }
@@ -47,7 +47,8 @@ absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(
     case BackendKind::kCpu:
       return MakeCpu(config);
     case BackendKind::kCuda: {
-      absl::StatusOr<std::unique_ptr<Backend>> cuda = MakeCuda(make_cuda);
+      absl::StatusOr<std::unique_ptr<Backend>> cuda =
+          MakeCuda(config, make_cuda);
       if (cuda.ok()) return cuda;
       return WithFlag("--backend=cuda", cuda.status());
     }
@@ -56,7 +57,7 @@ absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(
   }
   // Whoever wants the CPU to play a device wants the CPU.
   if (config.cpu_discrete_memory_bytes > 0) return MakeCpu(config);
-  absl::StatusOr<std::unique_ptr<Backend>> cuda = MakeCuda(make_cuda);
+  absl::StatusOr<std::unique_ptr<Backend>> cuda = MakeCuda(config, make_cuda);
   if (cuda.ok()) return cuda;
   LogEvent(spdlog::level::info, "computing on the CPU",
            {{"reason", std::string(cuda.status().message())}});

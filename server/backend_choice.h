@@ -22,7 +22,8 @@ enum class BackendKind {
 absl::StatusOr<BackendKind> ParseBackendKind(std::string_view name);
 
 // Makes a backend, or says in kFailedPrecondition what this machine lacks.
-using BackendMaker = std::function<absl::StatusOr<std::unique_ptr<Backend>>()>;
+using BackendMaker = std::function<absl::StatusOr<std::unique_ptr<Backend>>(
+    const ServerConfig& config)>;
 
 // The backend that config.backend asks for; logs why where it had the choice.
 // An empty `make_cuda` stands for a program without the CUDA backend.

@@ -139,8 +139,9 @@ void AppendReadFamilies(const EngineStats& stats, const std::string& model_name,
 }
 
 // What device memory holds of K and V. All 0 where they are used in place.
-void AppendDeviceFamilies(const KvTransfers& device, const Labels& labels,
+void AppendDeviceFamilies(const EngineStats& stats, const Labels& labels,
                           MetricFamilies* families) {
+  const KvTransfers& device = stats.device;
   AppendGauge("sentencekv_device_frame_capacity",
               "Frames of device memory: room for a page of one layer", labels,
               device.frames_total, families);
@@ -171,6 +172,15 @@ void AppendDeviceFamilies(const KvTransfers& device, const Labels& labels,
   };
   append_bytes("to_device", device.bytes_to_device);
   append_bytes("to_host", device.bytes_to_host);
+  const auto append_steps = [&](const char* graph, int64_t steps) {
+    Labels with_graph = labels;
+    with_graph.push_back({"graph", graph});
+    AppendCounter("sentencekv_device_graph_steps_total",
+                  "Steps launched as one graph: captured for them, or replayed",
+                  std::move(with_graph), steps, families);
+  };
+  append_steps("captured", stats.graph_steps.recorded);
+  append_steps("replayed", stats.graph_steps.repeated);
   Append(MetricType::Counter, "sentencekv_device_copy_stall_seconds_total",
          "Time that the engine spent on submitting copies and waiting for them",
          labels, device.seconds_stalled, families);
@@ -220,7 +230,7 @@ void AppendEngineFamilies(const EngineStats& stats,
                 families);
   AppendPrefixFamilies(stats, labels, families);
   AppendReadFamilies(stats, model_name, families);
-  AppendDeviceFamilies(stats.device, labels, families);
+  AppendDeviceFamilies(stats, labels, families);
   AppendGauge("vllm:cache_config_info", "Shape of the KV pool; always 1",
               {{"model_name", model_name},
                {"block_size", std::to_string(stats.page_tokens)},

@@ -217,6 +217,11 @@ void AddComputeFlags(CLI::App& app, ServerConfig& config, RawValues& raw) {
       ->check(SizeWithin(0, int64_t{1} << 50))
       ->capture_default_str()
       ->group(group);
+  app.add_option("--cuda_graphs", config.cuda_graphs,
+                 "CUDA: launch a decode step as one graph where it can be: "
+                 "true or false")
+      ->capture_default_str()
+      ->group(group);
   app.add_option("--threads", config.threads,
                  "Threads of the CPU backend; 0: one per core")
       ->check(CLI::Range(0, 1024))

@@ -65,7 +65,8 @@ struct ServerConfig {
 
   BackendKind backend = BackendKind::kAuto;
   int64_t kv_device_memory_bytes = 0;  // 0: see DefaultKvDeviceMemory
-  int threads = 0;                     // 0: one per core
+  bool cuda_graphs = true;
+  int threads = 0;  // 0: one per core
   std::string cpu_level = "auto";
   int64_t cpu_discrete_memory_bytes = 0;  // 0: one memory
 

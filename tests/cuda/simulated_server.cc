@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "server/daemon.h"
+#include "server/server_config.h"
 #include "tests/cuda/simulated_cublas_lt.h"
 #include "tests/support/cuda_sim/cuda_sim.h"
 
@@ -27,13 +28,15 @@ int main(int argc, char** argv) {
                        cudaErrorIllegalAddress);
   }
   const sentencekv::CublasLtTable table = sentencekv::SimulatedCublasLt();
-  const int exit_code =
-      sentencekv::RunDaemon(argc, argv, std::cout, std::cerr, [&] {
+  const int exit_code = sentencekv::RunDaemon(
+      argc, argv, std::cout, std::cerr,
+      [&](const sentencekv::ServerConfig& config) {
         // Protecting and opening memory again takes time for each page.
         return sentencekv::MakeCudaBackend({.cublas_lt = &table,
                                             .mark_block = &cuda_sim::MarkBlock,
                                             .staging_bytes = 1 << 20,
                                             .attention_bytes = 256 << 10,
+                                            .has_graphs = config.cuda_graphs,
                                             .product_bytes = 4096});
       });
   const auto reports = cuda_sim::TakeReports();

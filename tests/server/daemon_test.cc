@@ -111,7 +111,7 @@ TEST(DefaultKvDeviceMemory, IsHalfOfWhatIsFreeOrThePools) {
             int64_t{1} << 30);
 }
 
-absl::StatusOr<std::unique_ptr<Backend>> NoDriver() {
+absl::StatusOr<std::unique_ptr<Backend>> NoDriver(const ServerConfig&) {
   return absl::FailedPreconditionError("no driver here");
 }
 
@@ -144,8 +144,10 @@ TEST_F(BackendChoiceTest, AutoTakesTheCpuWhereCudaCannotWork) {
 
 TEST_F(BackendChoiceTest, AutoTakesCudaWhereItWorks) {
   int num_made = 0;
+  config_.cuda_graphs = false;
   // Any backend will do: the daemon sees no difference.
-  const auto make = [&] {
+  const auto make = [&](const ServerConfig& config) {
+    EXPECT_FALSE(config.cuda_graphs);
     ++num_made;
     return MakeCpuBackend({.num_threads = 1});
   };

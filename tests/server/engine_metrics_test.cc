@@ -170,7 +170,8 @@ TEST_F(MetricsTest, TellsWhatTheDeviceHolds) {
                                  .evictions = 5,
                                  .bytes_to_device = 8192,
                                  .bytes_to_host = 4096,
-                                 .seconds_stalled = 0.125}});
+                                 .seconds_stalled = 0.125},
+                      .graph_steps = {.recorded = 4, .repeated = 500}});
   const std::map<std::string, double> samples = Scrape();
   const std::pair<std::string, double> expected[] = {
       {With("sentencekv_device_frame_capacity"), 48},
@@ -184,6 +185,8 @@ TEST_F(MetricsTest, TellsWhatTheDeviceHolds) {
        8192},
       {With("sentencekv_device_bytes_copied_total", "direction=\"to_host\""),
        4096},
+      {With("sentencekv_device_graph_steps_total", "graph=\"captured\""), 4},
+      {With("sentencekv_device_graph_steps_total", "graph=\"replayed\""), 500},
       {With("sentencekv_device_copy_stall_seconds_total"), 0.125},
   };
   // Where K and V are used in place there are the same names.

@@ -61,6 +61,7 @@ TEST(ParseCommandLine, DefaultsAreAsDocumented) {
   EXPECT_EQ(config.kv_host_memory_bytes, 0);
   EXPECT_EQ(config.kv_dtype, DType::kF16);
   EXPECT_TRUE(config.prefix_cache);
+  EXPECT_TRUE(config.cuda_graphs);
   EXPECT_EQ(config.threads, 0);
   EXPECT_EQ(config.backend, BackendKind::kAuto);
   EXPECT_EQ(config.kv_device_memory_bytes, 0);
@@ -107,6 +108,7 @@ TEST(ParseCommandLine, TakesEveryFlag) {
                                "--kv_dtype",
                                "bf16",
                                "--prefix_cache=false",
+                               "--cuda_graphs=false",
                                "--threads",
                                "3",
                                "--cpu_level",
@@ -166,6 +168,7 @@ TEST(ParseCommandLine, TakesEveryFlag) {
   EXPECT_EQ(config.kv_host_memory_bytes, 2ll << 30);
   EXPECT_EQ(config.kv_dtype, DType::kBF16);
   EXPECT_FALSE(config.prefix_cache);
+  EXPECT_FALSE(config.cuda_graphs);
   EXPECT_EQ(config.threads, 3);
   EXPECT_EQ(config.cpu_level, "avx2");
   EXPECT_EQ(config.backend, BackendKind::kCuda);

@@ -51,9 +51,15 @@ absl::StatusOr<uint64_t> FrameCopies::CopyAfterCompute(
                        device_.Record(DeviceStream::kCompute));
   SKV_RETURN_IF_ERROR(device_.Wait(stream, computed));
   SKV_RETURN_IF_ERROR(device_.Wait(stream, other));
-  SKV_RETURN_IF_ERROR(device_.Transfer(stream, runs));
-  SKV_ASSIGN_OR_RETURN(const DeviceEvent done, device_.Record(stream));
-  return done.number;
+  const absl::Status submitted = device_.Transfer(stream, runs);
+  const absl::StatusOr<DeviceEvent> done =
+      submitted.ok() ? device_.Record(stream) : submitted;
+  if (!done.ok()) {
+    // Some of it may be on its way, and there is no event to wait for.
+    (void)device_.Synchronize();
+    return done.status();
+  }
+  return done->number;
 }
 
 absl::Status FrameCopies::Submit() {

@@ -5,14 +5,10 @@
 #include <vector>
 
 #include "cache/device_choosing.h"
-#include "cache/segmenter.h"
+#include "cache/host_choosing.h"
 #include "cache/sentence_marks.h"
-#include "cache/sentence_selection.h"
 #include "cache/sentence_settings.h"
 #include "cache/sentence_state.h"
-#include "cache/stopwatch.h"
-#include "fmt/format.h"
-#include "kernels/check.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
@@ -24,6 +20,7 @@ class SentencePolicy final : public KvPolicy {
       : shape_(context.shape),
         marks_(std::make_shared<const SentenceMarks>(
             SentenceMarks::Build(*context.tokenizer))),
+        host_(context.shape),
         device_(context.shape) {}
 
   std::string_view name() const override { return kSentencePolicy; }
@@ -46,14 +43,6 @@ class SentencePolicy final : public KvPolicy {
   const ReadTotals* read_totals() const override { return &totals_; }
 
  private:
-  // One sequence's row, and the tokens it attends to in each KV head.
-  struct Row {
-    SentenceState* state = nullptr;
-    const StepSequence* step = nullptr;
-    SentenceSpans spans;
-    size_t first_item = 0;  // of its G items
-  };
-
   static SentenceState& StateOf(CachedSequence& sequence) {
     return static_cast<SentenceState&>(*sequence.policy_state);
   }
@@ -61,10 +50,6 @@ class SentencePolicy final : public KvPolicy {
   static bool ReadsAll(const StepSequence& step, const SentenceSpans& spans);
   static SentenceSpans SpansOf(const StepSequence& step);
   void SplitRows(const AttendInput& input);
-  absl::Status Score(Backend& backend, const AttendInput& input);
-  void Select(int64_t layer);
-  // Has what the next step will read copied, where steps do not wait for it.
-  absl::Status PrefetchNext(KvMemory& memory, int64_t layer);
   absl::Status UpdateIndex(KvMemory& memory, const AttendInput& input);
   // Writes the entries that are missing in a layer.
   absl::Status IndexMissing(KvMemory& memory, int64_t layer,
@@ -74,14 +59,8 @@ class SentencePolicy final : public KvPolicy {
   const std::shared_ptr<const SentenceMarks> marks_;
   // Of one call of Attend; kept for their memory.
   std::vector<ExactRows> dense_;
-  std::vector<Row> rows_;  // that choose on the host
-  std::vector<SentenceScoreItem> score_items_;
-  std::vector<float> scores_;
-  SentenceSelector selector_;
-  std::vector<ChosenPages> chosen_;  // [rows * G]
-  ChosenPages next_;
-  std::vector<ChosenRow> chosen_rows_;
   std::vector<SentenceIndexItem> index_items_;
+  HostChoosing host_;
   DeviceChoosing device_;
   std::vector<CachedSequence*> prepared_;  // all of the step; empty: none is
   ReadTotals totals_;
@@ -167,16 +146,7 @@ absl::Status SentencePolicy::Attend(KvMemory& memory,
   SplitRows(input);
   SKV_RETURN_IF_ERROR(AttendExactly(memory, input, dense_));
   SKV_RETURN_IF_ERROR(device_.Attend(memory, input));
-  {
-    const Stopwatch time(&totals_.score_seconds);
-    SKV_RETURN_IF_ERROR(Score(memory.backend(), input));
-  }
-  {
-    const Stopwatch time(&totals_.select_seconds);
-    Select(input.layer);
-  }
-  SKV_RETURN_IF_ERROR(AttendToChosen(memory, input, chosen_rows_));
-  SKV_RETURN_IF_ERROR(PrefetchNext(memory, input.layer));
+  SKV_RETURN_IF_ERROR(host_.Attend(memory, input, &totals_));
   return UpdateIndex(memory, input);
 }
 
@@ -193,7 +163,7 @@ absl::Status SentencePolicy::OnComputed(KvMemory& memory) {
 
 void SentencePolicy::SplitRows(const AttendInput& input) {
   dense_.clear();
-  rows_.clear();
+  host_.Begin();
   for (size_t i = 0; i < input.sequences.size(); ++i) {
     const StepSequence& step = input.sequences[i];
     SentenceState& state = StateOf(*step.sequence);
@@ -203,104 +173,9 @@ void SentencePolicy::SplitRows(const AttendInput& input) {
       if (spans.num_tokens <= step.sequence->num_prompt) continue;
       totals_.counts += state.reads.AddWhole(input.layer, spans.num_tokens);
     } else if (state.choosing.there == nullptr) {
-      rows_.push_back({&state, &step, spans, 0});
+      host_.Take(state, step, spans);
     }
   }
-}
-
-absl::Status SentencePolicy::Score(Backend& backend, const AttendInput& input) {
-  const int64_t num_kv_heads = shape_.num_kv_heads;
-  const int64_t group_width = shape_.num_heads / num_kv_heads * shape_.head_dim;
-  const int64_t row_width =
-      (shape_.num_heads + 2 * num_kv_heads) * shape_.head_dim;
-  size_t num_scores = 0;
-  for (const Row& row : rows_) {
-    num_scores += row.spans.ends.size() * static_cast<size_t>(num_kv_heads);
-  }
-  scores_.resize(num_scores);
-  score_items_.clear();
-  float* scores = scores_.data();
-  for (Row& row : rows_) {
-    SentenceState& state = *row.state;
-    SKV_RETURN_IF_ERROR(state.PrepareScoring(backend));
-    if (!state.settings.strict) {
-      SKV_RETURN_IF_ERROR(state.lagging.SetQuery(
-          backend, input.layer, input.qkv + row.step->row_begin * row_width));
-    }
-    const auto num_entries = static_cast<int64_t>(row.spans.ends.size());
-    float* const query_sum = state.query_sum(input.layer);
-    const float prior_weight = state.PriorWeight(*row.step->sequence);
-    row.first_item = score_items_.size();
-    for (int64_t g = 0; g < num_kv_heads; ++g) {
-      SentenceIndex& index = state.index;
-      score_items_.push_back(
-          {.kind = index.kind(),
-           .q = input.qkv + row.step->row_begin * row_width + g * group_width,
-           .blocks = index.blocks().at(input.layer, g),
-           .num_entries = num_entries,
-           .prior = index.prior(input.layer, g, num_entries),
-           .prior_weight = prior_weight,
-           .scores = scores,
-           .signs = index.signs(input.layer, g),
-           .ends = row.spans.ends.data(),
-           .num_refined = NumRefined(state.LimitsOf(input.layer, g).budget),
-           .query_sum =
-               query_sum == nullptr ? nullptr : query_sum + g * group_width,
-           .num_summed = state.num_summed(),
-           .blend = state.settings.query_blend});
-      scores += num_entries;
-    }
-  }
-  return backend.ScoreSentences(
-      {.items = score_items_.data(),
-       .num_items = static_cast<int64_t>(score_items_.size()),
-       .num_heads = shape_.num_heads / num_kv_heads,
-       .head_dim = shape_.head_dim,
-       .scale = input.scale});
-}
-
-void SentencePolicy::Select(int64_t layer) {
-  chosen_rows_.clear();
-  if (chosen_.size() < score_items_.size()) chosen_.resize(score_items_.size());
-  for (const Row& row : rows_) {
-    for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
-      const size_t i = row.first_item + static_cast<size_t>(g);
-      const SentenceScoreItem& item = score_items_[i];
-      const SelectionLimits limits = row.state->LimitsOf(layer, g);
-      const std::span<float> scores(item.scores,
-                                    static_cast<size_t>(item.num_entries));
-      row.state->AddReuseBonus(layer, g, scores);
-      auto sentences = selector_.ChooseSentences(limits, row.spans, scores);
-      if (!row.state->settings.strict) {
-        sentences =
-            row.state->lagging.Read(layer, g, sentences, &totals_.repairs);
-      }
-      ChosenPages& chosen = chosen_[i];
-      selector_.ListPages(limits, row.spans, sentences, &chosen);
-      totals_.counts += row.state->reads.AddSelection(
-          limits, {.layer = layer,
-                   .kv_head = g,
-                   .spans = row.spans,
-                   .scores = scores,
-                   .sentences = sentences,
-                   .num_attended = chosen.num_tokens});
-      chosen_rows_.push_back(
-          {row.step->sequence, row.step->row_begin, g, &chosen});
-    }
-  }
-}
-
-absl::Status SentencePolicy::PrefetchNext(KvMemory& memory, int64_t layer) {
-  for (const Row& row : rows_) {
-    if (row.state->settings.strict) continue;
-    for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
-      selector_.ListPages(row.state->settings.limits, row.spans,
-                          row.state->lagging.Next(layer, g), &next_);
-      SKV_RETURN_IF_ERROR(
-          memory.Prefetch(layer, g, *row.step->sequence, next_));
-    }
-  }
-  return absl::OkStatus();
 }
 
 // Entries of the sentences that closed in this step, whose keys are written by

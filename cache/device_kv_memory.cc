@@ -15,8 +15,8 @@ namespace {
 constexpr int64_t kChosenFactor = 2;
 
 // Room for rows that choose on the device; others choose on the host. Few texts
-// have sentences of less than four tokens; a budget of 7,000 tokens takes so
-// many slots at most.
+// have sentences of less than four tokens; a head's budget of 7,000 tokens takes
+// so many slots at most.
 constexpr int64_t kMostChoosingRows = 256;
 constexpr int64_t kLeastSentenceTokens = 4;
 constexpr int64_t kMostSlots = 2048;

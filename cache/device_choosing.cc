@@ -26,6 +26,25 @@ int64_t MostPagesOf(int64_t num_runs, int64_t num_tokens) {
   return num_runs + (num_tokens + num_runs * (kPageTokens - 2)) / kPageTokens;
 }
 
+// Of the sentences that are chosen for the budget.
+int64_t MostSentencePages(const SelectionLimits& limits,
+                          const SentenceLengths& lengths) {
+  // Of two sentences, where the sink ends and where the tail begins, a part may
+  // be chosen for less than their length.
+  const int64_t sentences = lengths.MostWithin(limits.budget) + 2;
+  return MostPagesOf(sentences, limits.budget);
+}
+
+// Of those and what is always read.
+int64_t MostPagesWith(int64_t sentence_pages, const SelectionLimits& limits,
+                      const SentenceSpans& spans) {
+  const int64_t tail = std::clamp<int64_t>(spans.num_tokens - limits.num_recent,
+                                           0, spans.ends.back());
+  return std::min(PagesFor(spans.num_tokens),
+                  PagesFor(limits.num_sink) + sentence_pages +
+                      MostPagesOf(1, spans.num_tokens - tail));
+}
+
 bool MayChoose(const SentenceSettings& settings) {
   return settings.strict && settings.trace_sources == 0;
 }
@@ -51,15 +70,7 @@ int64_t SentenceLengths::MostWithin(int64_t budget) const {
 int64_t MostChosenPages(const SelectionLimits& limits,
                         const SentenceSpans& spans,
                         const SentenceLengths& lengths) {
-  const int64_t tail = std::clamp<int64_t>(spans.num_tokens - limits.num_recent,
-                                           0, spans.ends.back());
-  // Of two sentences, where the sink ends and where the tail begins, a part may
-  // be chosen for less than their length.
-  const int64_t sentences = lengths.MostWithin(limits.budget) + 2;
-  return std::min(PagesFor(spans.num_tokens),
-                  PagesFor(limits.num_sink) +
-                      MostPagesOf(sentences, limits.budget) +
-                      MostPagesOf(1, spans.num_tokens - tail));
+  return MostPagesWith(MostSentencePages(limits, lengths), limits, spans);
 }
 
 absl::StatusOr<bool> DeviceChoosing::Take(KvMemory& memory,
@@ -98,22 +109,16 @@ absl::Status DeviceChoosing::Prepare(KvMemory& memory, SentenceState& state,
     SKV_RETURN_IF_ERROR(choosing.there->SetBudgets(BudgetsOf(state)));
   }
   ChoosingSequence& there = *choosing.there;
-  for (int64_t i = there.num_ends(); i < num_sentences; ++i) {
-    choosing.lengths.Add(spans.end(i) - spans.begin(i));
-  }
-  SKV_RETURN_IF_ERROR(
-      there.AddEnds(spans.ends.subspan(static_cast<size_t>(there.num_ends()))));
+  SKV_RETURN_IF_ERROR(AddEnds(state, spans));
 
   int64_t most = 0;
   std::vector<int32_t> num_slots;
-  for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
-    for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
-      const int64_t pages =
-          MostChosenPages(state.LimitsOf(layer, g), spans, choosing.lengths);
-      most = std::max(most, pages);
-      num_slots.push_back(static_cast<int32_t>(
-          std::min(RoundUp(pages, kSlotStep), room.most_slots)));
-    }
+  for (const int64_t sentence_pages : choosing.sentence_pages) {
+    const int64_t pages =
+        MostPagesWith(sentence_pages, state.settings.limits, spans);
+    most = std::max(most, pages);
+    num_slots.push_back(static_cast<int32_t>(
+        std::min(RoundUp(pages, kSlotStep), room.most_slots)));
   }
   if (most > room.most_slots) return NoRoom("slots", most, room.most_slots);
   SKV_RETURN_IF_ERROR(of_memory.GiveSlots(*step.sequence, num_slots, there));
@@ -126,6 +131,25 @@ absl::Status DeviceChoosing::Prepare(KvMemory& memory, SentenceState& state,
   rows_.push_back({&state, step.sequence, ParamsOf(state, step, spans)});
   rows_.back().params.most_chosen = most;
   return absl::OkStatus();
+}
+
+absl::Status DeviceChoosing::AddEnds(SentenceState& state,
+                                     const SentenceSpans& spans) {
+  ChoosingState& choosing = state.choosing;
+  ChoosingSequence& there = *choosing.there;
+  const int64_t first = there.num_ends();
+  if (first == std::ssize(spans.ends)) return absl::OkStatus();
+  for (int64_t i = first; i < std::ssize(spans.ends); ++i) {
+    choosing.lengths.Add(spans.end(i) - spans.begin(i));
+  }
+  choosing.sentence_pages.clear();
+  for (int64_t layer = 0; layer < shape_.num_layers; ++layer) {
+    for (int64_t g = 0; g < shape_.num_kv_heads; ++g) {
+      choosing.sentence_pages.push_back(
+          MostSentencePages(state.LimitsOf(layer, g), choosing.lengths));
+    }
+  }
+  return there.AddEnds(spans.ends.subspan(static_cast<size_t>(first)));
 }
 
 std::vector<int32_t> DeviceChoosing::BudgetsOf(

@@ -47,7 +47,9 @@ struct ChoosingState {
   std::unique_ptr<ChoosingSequence> there;
   bool host_chooses = false;  // for good
   SentenceLengths lengths;    // of the ends that the device knows
-  int64_t num_steps = 0;      // that have chosen there
+  // [L * G]: most pages of the sentences that a head chooses of those.
+  std::vector<int64_t> sentence_pages;
+  int64_t num_steps = 0;  // that have chosen there
   // [L][G][num_prior] f32, as SentenceIndex::prior; null without.
   Buffer priors;
   int64_t num_prior = 0;
@@ -82,6 +84,8 @@ class DeviceChoosing {
     ChoosingRowParams params;
   };
 
+  // The device is told of sentences that are new.
+  absl::Status AddEnds(SentenceState& state, const SentenceSpans& spans);
   absl::Status Prepare(KvMemory& memory, SentenceState& state,
                        const StepSequence& step, const SentenceSpans& spans);
   absl::Status SendPriors(Backend& backend, SentenceState& state,

@@ -6,6 +6,7 @@
 
 #include "fmt/format.h"
 #include "kernels/check.h"
+#include "kernels/rounding.h"
 #include "kernels/status_macros.h"
 
 namespace sentencekv {
@@ -15,20 +16,20 @@ namespace {
 constexpr int64_t kChosenFactor = 2;
 
 // Room for rows that choose on the device; others choose on the host. Few texts
-// have sentences of less than four tokens; a head's budget of 7,000 tokens takes
-// so many slots at most.
+// have sentences of less than four tokens; a head's budget of 7,000 tokens
+// takes so many slots at most.
 constexpr int64_t kMostChoosingRows = 256;
 constexpr int64_t kLeastSentenceTokens = 4;
 constexpr int64_t kMostSlots = 2048;
 
 ChoosingRoom RoomFor(const KvLayout& pool, int64_t max_sequence_tokens) {
-  const auto rounded = [](int64_t count) { return (count + 31) / 32 * 32; };
-  const int64_t most_pages = rounded(PagesFor(max_sequence_tokens));
-  return {.pool = pool,
-          .most_rows = kMostChoosingRows,
-          .most_sentences = rounded(max_sequence_tokens / kLeastSentenceTokens),
-          .most_pages = most_pages,
-          .most_slots = std::min(most_pages, kMostSlots)};
+  const int64_t most_pages = RoundUp(PagesFor(max_sequence_tokens), 32);
+  return {
+      .pool = pool,
+      .most_rows = kMostChoosingRows,
+      .most_sentences = RoundUp(max_sequence_tokens / kLeastSentenceTokens, 32),
+      .most_pages = most_pages,
+      .most_slots = std::min(most_pages, kMostSlots)};
 }
 
 }  // namespace

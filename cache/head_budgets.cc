@@ -39,18 +39,21 @@ std::vector<double> HeadShares(std::span<const double> misses) {
     shares[i] = kLeastHeadShare + (1 - kLeastHeadShare) * misses[i] / mean;
   }
   double scale = 1;
-  for (double next = scale;;) {
+  double next = 1;
+  // It rises until no further share is cut.
+  do {
+    scale = next;
     double cut = 0;
     double rest = 0;
     for (const double share : shares) {
-      const bool is_cut = share * next >= kMostHeadShare;
-      (is_cut ? cut : rest) += is_cut ? kMostHeadShare : share;
+      if (share * scale >= kMostHeadShare) {
+        cut += kMostHeadShare;
+      } else {
+        rest += share;
+      }
     }
-    scale = next;
     next = (count - cut) / rest;
-    // It rises until no further share is cut.
-    if (!(next > scale)) break;
-  }
+  } while (next > scale);
   for (double& share : shares) share = std::min(share * scale, kMostHeadShare);
   return shares;
 }
